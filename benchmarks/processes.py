@@ -1,0 +1,170 @@
+"""What whole processes pay: to import the decorators, to start `dft mcp serve`. A process per turn."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.measure import Result, Target
+
+_PROBE = """
+import os, resource, sys, time
+
+def resident():
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:  # no /proc: the peak, which is as good while memory only grows
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+size, clock = resident(), time.process_time()
+{statement}
+print((time.process_time() - clock) * 1e3, (resident() - size) / 2**20)
+"""
+_API = "import opentelemetry.trace, opentelemetry.metrics"
+_DECORATORS = "from context_telemetry import catalog_resolution"
+_ANSWER_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Imports:
+    """The import of the decorators beside that of the OpenTelemetry API, which whoever instruments pays."""
+
+    name: str = "import"
+    rounds: int = 25
+
+    def run(self) -> list[Result]:
+        """CPU milliseconds and resident MiB, both from the same processes."""
+        statements = {"opentelemetry-api": _API, "decorators": _DECORATORS}
+        found: dict[str, list[tuple[float, float]]] = {side: [] for side in statements}
+        with tempfile.TemporaryDirectory() as folder:
+            environment = _with_bytecode(Path(folder))
+            for number in range(-1, self.rounds):  # the first turn compiles
+                for side, statement in statements.items():
+                    probe = [sys.executable, "-c", _PROBE.format(statement=statement)]
+                    done = subprocess.run(probe, env=environment, capture_output=True, text=True, check=True)
+                    if number >= 0:
+                        milliseconds, size = map(float, done.stdout.split())
+                        found[side].append((milliseconds, size))
+        what = f"`{_DECORATORS}`"
+        return [
+            Result(
+                f"{self.name}, {label}",
+                f"{what}, {label}",
+                unit,
+                {side: [each[index] for each in values] for side, values in found.items()},
+                targets=(Target("value", "decorators", "opentelemetry-api", limit),),
+            )
+            for index, (label, unit, limit) in enumerate((("CPU time", "ms", 55.0), ("memory", "MiB", 6.0)))
+        ]
+
+
+@dataclass(frozen=True)
+class Starts:
+    """`dft mcp serve` from its spawn to its answer to `initialize`, observed and not, by the wall clock.
+
+    On ``project``, or on the sample project, which is then made first.
+    """
+
+    name: str = "server start"
+    rounds: int = 15
+    project: Path | None = None
+
+    def run(self) -> list[Result]:
+        """What cannot run here says why in the result."""
+        what = "`dft mcp serve` to its first answer"
+        needed = ("dataface", "mcp", "context_telemetry.pipeline.launch")
+        missing = [each for each in needed if not _importable(each)]
+        if missing:
+            return [Result(self.name, what, "ms", {}, not_run=f"needs {', '.join(missing)}")]
+        from context_telemetry.rehearsal.driver import observed, plain
+
+        commands = {"plain": plain(), "observed": observed()}
+        taken: dict[str, list[float]] = {side: [] for side in commands}
+        with tempfile.TemporaryDirectory() as folder, _project(self.project, Path(folder)) as root:
+            environment = {
+                **_with_bytecode(Path(folder) / "bytecode"),
+                "CONTEXT_TELEMETRY_STATE_DIR": str(Path(folder) / "state"),
+            }
+            order = list(commands)
+            for number in range(-1, self.rounds):
+                for side in order:
+                    seconds = _answer_after(commands[side], root, environment)
+                    if number >= 0:
+                        taken[side].append(seconds * 1e3)
+                order.reverse()
+        target = Target("ratio", "observed", "plain", 1.10)
+        return [Result(self.name, what, "ms", taken, targets=(target,))]
+
+
+def _answer_after(command: list[str], project: Path, environment: Mapping[str, str]) -> float:
+    """Seconds from the spawn to the answer to `initialize`. Raises RuntimeError when there is none."""
+    request = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "benchmark", "version": "1"},
+        },
+    }
+    began = time.perf_counter()
+    with subprocess.Popen(
+        command,
+        cwd=project,
+        env={**environment, "PWD": str(project)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        impatient = threading.Timer(_ANSWER_SECONDS, process.kill)
+        impatient.start()
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
+            seconds = time.perf_counter() - began
+            process.stdin.close()
+            process.wait()
+        finally:
+            impatient.cancel()
+    if b'"serverInfo"' not in answer:
+        raise RuntimeError(f"{' '.join(command)} did not answer initialize")
+    return seconds
+
+
+@contextmanager
+def _project(given: Path | None, folder: Path) -> Iterator[Path]:
+    if given is not None:
+        yield given.resolve()
+        return
+    from context_telemetry.rehearsal.sample import create
+
+    yield create(folder / "project").root
+
+
+def _with_bytecode(folder: Path) -> dict[str, str]:
+    """This environment without settings of telemetry, with modules compiled as installed ones are."""
+    steering = ("OTEL_", "CONTEXT_TELEMETRY_", "DBT_", "DFT_", "PYTHONDONTWRITEBYTECODE")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(steering)}
+    return {**kept, "PYTHONPYCACHEPREFIX": str(folder)}
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False

@@ -1,0 +1,18 @@
+"""The command line. `main` is the entry point; importing this costs nothing, since `run` starts somebody's server."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command that `sys.argv` names, and exit with its code."""
+    arguments = sys.argv[1:]
+    if arguments[:2] == ["run", "--"] and arguments[2:]:
+        # Not through the parser: what follows belongs to the command, and its start should cost no more than it must.
+        from context_telemetry.pipeline.launch import run_command
+
+        sys.exit(run_command(arguments[2:]))
+    from context_telemetry.cli.app import app
+
+    app(prog_name="context-telemetry")

@@ -1,0 +1,170 @@
+"""The commands and their options. What a command does is in its own module, imported when it runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+OK, UNHEALTHY, USAGE, UNKNOWN = 0, 1, 2, 3
+
+app = typer.Typer(
+    help="Tells whether the context that Dataface serves is right.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Project = Annotated[
+    Path | None,
+    typer.Option("--project", help="Folder of the Dataface project.", show_default="found from here"),
+]
+StateDir = Annotated[
+    Path | None, typer.Option("--state-dir", help="Where local files are kept.", show_default="per user")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else.")]
+Since = Annotated[str, typer.Option(help="How far back: 90s, 30m, 1h, 7d or all.")]
+
+
+@app.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": ["--help"],
+    }
+)
+def run(context: typer.Context) -> None:
+    """Run a command with observation: context-telemetry run -- dft mcp serve."""
+    if not context.args:
+        _stop("no command to run: context-telemetry run -- COMMAND...")
+    from context_telemetry.pipeline.launch import run_command
+
+    raise typer.Exit(run_command(context.args))
+
+
+@app.command()
+def status(
+    project: Project = None,
+    state_dir: StateDir = None,
+    since: Annotated[
+        str | None,
+        typer.Option(help="How far back: 90s, 30m, 1h, 7d or all.", show_default="the objectives' window"),
+    ] = None,
+    as_json: AsJson = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds.")] = False,
+) -> None:
+    """Health now, on one screen. Exit 0 healthy, 1 unhealthy, 2 wrong usage, 3 unknown."""
+    from context_telemetry.cli import status as screen
+
+    if as_json and watch:
+        _stop("--json and --watch exclude each other")
+    asked = None if since is None else _window(since)
+    place = _place(project, state_dir)
+    seconds = asked if since is not None else place.limits.objectives.window
+    if watch:
+        raise typer.Exit(screen.watch(place, seconds))
+    raise typer.Exit(screen.once(place, seconds, as_json=as_json))
+
+
+@app.command()
+def traces(
+    project: Project = None,
+    state_dir: StateDir = None,
+    since: Since = "1d",
+    outcome: Annotated[str | None, typer.Option(help="Only degraded, failed or ok ones.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Only those with this reason.")] = None,
+    operation: Annotated[str | None, typer.Option(help="Only this operation, as tool.call.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """What was asked and how it ended, newest first."""
+    from context_telemetry.cli import traces as screen
+    from context_telemetry.conventions import names
+
+    for option, value, known in (
+        ("--outcome", outcome, names.OUTCOMES),
+        ("--reason", reason, names.REASONS),
+        ("--operation", operation, names.OPERATIONS),
+    ):
+        if value is not None and value not in known:
+            _stop(f"{option} {value!r} is not known; there is {', '.join(sorted(known))}")
+    chosen = screen.Filter(_window(since), outcome, reason, operation, limit)
+    screen.listing(_place(project, state_dir), chosen, as_json=as_json)
+
+
+@app.command()
+def trace(
+    trace_id: Annotated[str, typer.Argument(metavar="ID", help="A trace id, or as much of it as is unique.")],
+    project: Project = None,
+    state_dir: StateDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """One trace as a tree."""
+    from context_telemetry.cli import traces as screen
+    from context_telemetry.history import TraceNotFound
+
+    try:
+        screen.one(_place(project, state_dir), trace_id, as_json=as_json)
+    except TraceNotFound as error:
+        _stop(str(error))
+
+
+@app.command()
+def doctor(project: Project = None, state_dir: StateDir = None, as_json: AsJson = False) -> None:
+    """What is installed, observed and configured. Exit 0 all right, 1 something wrong."""
+    from context_telemetry.cli import doctor as screen
+
+    raise typer.Exit(screen.examine(project, state_dir, as_json=as_json))
+
+
+@app.command()
+def demo(
+    directory: Annotated[Path | None, typer.Option("--dir", help="Where to put the sample project.")] = None,
+    keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Leave the folder to look into.")] = True,
+) -> None:
+    """A sample project, a real MCP client and a few faults, in under two minutes."""
+    from context_telemetry.cli import demo as screen
+
+    raise typer.Exit(screen.show(directory, keep=keep))
+
+
+@app.command()
+def version() -> None:
+    """The version of context-telemetry."""
+    from context_telemetry.conventions import names
+
+    typer.echo(names.VERSION)
+
+
+def _place(project: Path | None, state_dir: Path | None) -> Any:
+    from context_telemetry.cli import place
+
+    return _or_stop(lambda: place.find(project, state_dir))
+
+
+def _window(text: str) -> float | None:
+    from context_telemetry.cli import text as forms
+
+    try:
+        return forms.window(text)
+    except ValueError as error:
+        _stop(f"--since {error}")
+
+
+def _or_stop(step: Callable[[], Any]) -> Any:
+    from context_telemetry.cli.place import NoProject
+    from context_telemetry.settings import SettingsError
+
+    try:
+        return step()
+    except (SettingsError, NoProject) as error:
+        _stop(str(error))
+
+
+def _stop(message: str) -> NoReturn:
+    print(f"context-telemetry: {message}", file=sys.stderr)
+    raise typer.Exit(USAGE)

@@ -1,0 +1,259 @@
+"""`doctor`: what is installed, what is observed, where telemetry goes, and what is unguarded or not configured.
+
+It looks at the Python that it runs in and at this project's settings; what a host does with providers of its own
+it cannot see, and says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from rich.table import Table
+from rich.text import Text
+
+from context_telemetry.cli import text
+from context_telemetry.cli.place import PROJECT_VARIABLE, NoProject, root_of
+from context_telemetry.history.files import find as find_files
+
+SCHEMA = "context-telemetry.doctor/1"
+
+State = Literal["ok", "note", "wrong"]
+
+_OLDEST, _NEWEST = (0, 1, 2), (0, 4, 0)
+_CONNECT_SECONDS = 1.0
+_STYLE = {"ok": "green", "note": "yellow", "wrong": "red"}
+_MARK = {"ok": "✓", "note": "!", "wrong": "✗"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at: `wrong` is to be repaired, a `note` is worth knowing."""
+
+    section: str
+    name: str
+    state: State
+    found: str
+    advice: str = ""
+
+
+def examine(project: Path | None, state_dir: Path | None, *, as_json: bool) -> int:
+    """Print what was found; 1 when something is wrong, else 0."""
+    checks = [*_installed(), *_hooks(), *_telemetry(project, state_dir)]
+    code = 1 if any(check.state == "wrong" for check in checks) else 0
+    if as_json:
+        print(
+            json.dumps(
+                {"schema": SCHEMA, "exit_code": code, "checks": [asdict(each) for each in checks]}, indent=2
+            )
+        )
+        return code
+    console = text.console()
+    section = ""
+    rows = Table.grid(padding=(0, 2, 0, 0))
+    rows.add_column(no_wrap=True)
+    rows.add_column(no_wrap=True)
+    rows.add_column(overflow="fold")
+    for check in checks:
+        if check.section != section:
+            section = check.section
+            rows.add_row("", Text(section, "bold"))
+        found = Text(check.found)
+        if check.advice:
+            found.append(f"\n{check.advice}", _STYLE[check.state])
+        rows.add_row(Text(_MARK[check.state], _STYLE[check.state]), check.name, found)
+    console.print(rows)
+    return code
+
+
+# What is installed
+
+
+def _installed() -> Iterator[Check]:
+    section = "installed"
+    yield Check(section, "python", "ok", f"{sys.version.split()[0]} ({sys.executable})")
+    yield Check(section, "context-telemetry", "ok", _release("context-telemetry") or "from a source tree")
+    dataface = _release("dataface")
+    if dataface is None:
+        yield Check(
+            section,
+            "dataface",
+            "wrong",
+            "not installed here",
+            "install it beside context-telemetry: dataface[mcp]",
+        )
+    elif not _OLDEST <= _numbers(dataface) <= _NEWEST:
+        known = f"{'.'.join(map(str, _OLDEST))} to {'.'.join(map(str, _NEWEST))}"
+        yield Check(
+            section,
+            "dataface",
+            "note",
+            dataface,
+            f"not among the known releases {known}: see the hooks below",
+        )
+    else:
+        yield Check(section, "dataface", "ok", dataface)
+    mcp = _release("mcp")
+    if mcp is None:
+        yield Check(section, "mcp", "note", "not installed here", "no MCP server can run: install 'mcp<2'")
+    elif _numbers(mcp) >= (2,):
+        yield Check(section, "mcp", "wrong", mcp, "this Dataface needs mcp<2: pip install 'mcp<2'")
+    else:
+        yield Check(section, "mcp", "ok", mcp)
+    for name in ("opentelemetry-api", "opentelemetry-sdk"):
+        release = _release(name)
+        yield Check(section, name, "ok" if release else "wrong", release or "not installed here")
+
+
+def _release(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    """The leading numbers of a release: `0.4.0rc1` is (0, 4, 0)."""
+    numbers: list[int] = []
+    for part in release.split(".")[:3]:
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        numbers += [int(digits)] if digits else []
+    return tuple(numbers)
+
+
+# What is observed
+
+
+def _hooks() -> Iterator[Check]:
+    section = "hooks"
+    try:
+        from context_telemetry.instrumentation import probe
+
+        with contextlib.redirect_stdout(sys.stderr):  # it imports Dataface, and stdout is for our answer
+            states: list[Any] = list(probe())
+    except Exception as error:  # whatever a broken installation raises on import is a finding, not an end
+        yield Check(section, "probe", "wrong", f"could not look ({type(error).__name__})", str(error))
+        return
+    counts = Counter(str(state.state) for state in states)
+    wrong = counts["absent"] + counts["failed"]
+    summary = ", ".join(f"{count} {state}" for state, count in counts.most_common()) or "none"
+    yield Check(section, "hook points", "wrong" if wrong or not states else "ok", summary)
+    for each in states:
+        if each.state != "active":
+            yield Check(
+                section,
+                str(each.state),
+                "wrong" if each.state in ("absent", "failed") else "note",
+                each.id,
+                each.detail,
+            )
+
+
+# Where telemetry goes
+
+
+def _telemetry(project: Path | None, state_dir: Path | None) -> Iterator[Check]:
+    from context_telemetry.settings import is_disabled, load_lenient, project_folder
+
+    section = "telemetry"
+    try:
+        root = root_of(project)
+    except NoProject as error:
+        root = None
+        yield Check(section, "project", "wrong", "not found", str(error))
+    else:
+        advice = "" if root else f"name it with --project DIR or {PROJECT_VARIABLE}"
+        yield Check(section, "project", "ok" if root else "note", str(root or "none here"), advice)
+    environ = dict(os.environ) | ({PROJECT_VARIABLE: str(root)} if root else {})
+    settings, problems = load_lenient(root, environ)
+    for problem in problems:
+        yield Check(section, "settings", "wrong", problem)
+    if is_disabled() or settings.disabled:
+        yield Check(
+            section,
+            "recording",
+            "note",
+            "switched off",
+            "CONTEXT_TELEMETRY_DISABLED, OTEL_SDK_DISABLED or `disabled`",
+        )
+    endpoint = _endpoint()
+    if endpoint:
+        yield _answers(section, endpoint)
+    elif root:
+        folder = project_folder(state_dir or settings.state_dir, root)
+        yield _folder(section, folder)
+    else:
+        yield Check(section, "goes to", "note", "local files of the project", "no project, no files")
+    yield from _guard("guard", content=settings.content)
+
+
+def _endpoint() -> str | None:
+    for variable in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"):
+        if value := os.environ.get(variable, "").strip():
+            return value
+    return None
+
+
+def _answers(section: str, endpoint: str) -> Check:
+    name = "goes to OTLP"
+    parts = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
+    grpc = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "").strip() == "grpc"
+    try:
+        port = parts.port or (4317 if grpc else 443 if parts.scheme == "https" else 80)
+        host = parts.hostname or "localhost"
+        with socket.create_connection((host, port), timeout=_CONNECT_SECONDS):
+            # The address as configured may carry a password: only host and port are shown.
+            return Check(section, name, "ok", f"{host}:{port} accepts connections")
+    except ValueError:
+        return Check(
+            section,
+            name,
+            "wrong",
+            "the endpoint is no URL",
+            "set OTEL_EXPORTER_OTLP_ENDPOINT=http://HOST:4318",
+        )
+    except OSError as error:
+        why = error.strerror or "no answer in a second"
+        return Check(section, name, "wrong", f"{host}:{port}: {why.lower()}", "is the Collector running?")
+
+
+def _folder(section: str, folder: Path) -> Check:
+    traces, events = find_files(folder, "traces"), find_files(folder, "events")
+    count = len(traces.readable) + len(events.readable)
+    unreadable = [*traces.unreadable, *events.unreadable]
+    found = f"{folder}\n{text.counted(count, 'file')}, {text.size(traces.total_bytes + events.total_bytes)}"
+    if unreadable:
+        why = ", ".join(f"{each.name} ({each.why})" for each in unreadable)
+        return Check(section, "goes to files", "wrong", found, f"cannot be read: {why}")
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        return Check(section, "goes to files", "wrong", found, "the folder cannot be written to")
+    return Check(section, "goes to files", "ok", found, "" if count else "nothing recorded yet")
+
+
+def _guard(section: str, *, content: bool) -> Iterator[Check]:
+    if content:
+        yield Check(
+            section,
+            "content",
+            "note",
+            "is exported",
+            "SQL, arguments and results leave the process: `content` is on",
+        )
+    else:
+        yield Check(section, "content", "ok", "is not exported (no SQL, arguments, results or error texts)")
+    for variable in ("OTEL_CONFIG_FILE", "OTEL_PYTHON_TRACER_PROVIDER", "OTEL_PYTHON_LOGGER_PROVIDER"):
+        if os.environ.get(variable):
+            yield Check(
+                section, "providers", "note", f"{variable} is set",
+                "providers that the host makes are used as they are: what neighbours put on their spans is unguarded",
+            )  # fmt: skip

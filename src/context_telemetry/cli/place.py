@@ -1,0 +1,62 @@
+"""Which project a command is about: its root, its settings and the folder of its local files."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from context_telemetry.limits import Limits
+    from context_telemetry.settings import Settings
+
+
+PROJECT_VARIABLE = "CONTEXT_TELEMETRY_PROJECT"
+
+
+class NoProject(Exception):
+    """No Dataface project is named or found; the message says how to name one."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A project as commands see it."""
+
+    root: Path
+    folder: Path
+    settings: Settings
+
+    @property
+    def name(self) -> str:
+        return self.root.name
+
+    @property
+    def limits(self) -> Limits:
+        return self.settings.limits
+
+
+def find(project: Path | None, state_dir: Path | None) -> Place:
+    """The place that options, environment and working directory name. Raises NoProject, SettingsError."""
+    from context_telemetry import settings
+
+    root = root_of(project)
+    if root is None:
+        raise NoProject(
+            f"no Dataface project in {Path.cwd()} or above: name one with --project DIR or {PROJECT_VARIABLE}"
+        )
+    configured = settings.load(root, {**os.environ, PROJECT_VARIABLE: str(root)})
+    return Place(root, settings.project_folder(state_dir or configured.state_dir, root), configured)
+
+
+def root_of(project: Path | None) -> Path | None:
+    """The project's root: as named by option or environment, else found from the working directory."""
+    from context_telemetry import settings
+
+    named = project or (Path(value) if (value := os.environ.get(PROJECT_VARIABLE)) else None)
+    if named is None:
+        return settings.find_project_root(Path.cwd())
+    root = named.expanduser().resolve()
+    if not root.is_dir():
+        raise NoProject(f"{named} is no folder: name the project with --project DIR or {PROJECT_VARIABLE}")
+    return root

@@ -1,0 +1,79 @@
+"""How numbers, times and states read on a screen; nothing here knows where they come from."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import TextIO
+
+from rich.console import Console
+
+from context_telemetry.health.words import counted, lasting
+
+__all__ = ["ago", "console", "counted", "lasting", "ratio", "size", "took", "window"]
+
+STATE_STYLE = {"healthy": "green", "unhealthy": "red", "unknown": "yellow"}
+STATE_MARK = {"healthy": "✓", "unhealthy": "✗", "unknown": "?"}
+OUTCOME_STYLE = {"ok": "green", "degraded": "yellow", "failed": "red"}
+
+# As many digits of a trace id as are shown: enough to be unique among what one project keeps.
+SHOWN_ID = 8
+
+_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_WINDOW = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w)")
+_PIPED_WIDTH = 120
+
+
+def console(stream: TextIO | None = None) -> Console:
+    """A console for stdout (or `stream`): coloured only on a terminal, wide enough when piped, never guessing links."""
+    file = stream or sys.stdout
+    width = None if file.isatty() or os.environ.get("COLUMNS") else _PIPED_WIDTH
+    return Console(file=file, width=width, highlight=False, emoji=False, markup=False, legacy_windows=False)
+
+
+def window(text: str) -> float | None:
+    """Seconds of a window like `90s`, `30m`, `1h`, `7d`; None for `all`. Raises ValueError with what is allowed."""
+    if text == "all":
+        return None
+    match = _WINDOW.fullmatch(text.strip())
+    if not match or float(match[1]) == 0:
+        raise ValueError(f"{text!r} is no length of time: write 90s, 30m, 1h, 7d or all")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def ago(moment: float, now: float) -> str:
+    """How long ago, in whole units: `just now`, `3 min ago`."""
+    seconds = now - moment
+    if seconds < 2:
+        return "just now"
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)} {unit} ago"
+    return f"{int(seconds)} s ago"
+
+
+def took(seconds: float) -> str:
+    """The duration of a call: `0.4 ms`, `12 ms`, `1.2 s`."""
+    if seconds >= 10:
+        return f"{seconds:.0f} s"
+    if seconds >= 1:
+        return f"{seconds:.1f} s"
+    milliseconds = seconds * 1000
+    return f"{milliseconds:.0f} ms" if milliseconds >= 1 else f"{milliseconds:.1f} ms"
+
+
+def size(count: float | None) -> str:
+    """Bytes in decimal units, as the limits are written: `168 B`, `97.7 KB`, `1.2 MB`."""
+    if count is None:
+        return "-"
+    for unit, length in (("MB", 1e6), ("KB", 1e3)):
+        if count >= length:
+            return f"{count / length:.3g} {unit}" if count < 100 * length else f"{count / length:.0f} {unit}"
+    return f"{count:.0f} B"
+
+
+def ratio(value: float) -> str:
+    """A share in percent; small ones keep a digit that tells them from none."""
+    percent = value * 100
+    return f"{percent:.0f} %" if percent >= 10 or percent == round(percent) else f"{percent:.2g} %"

@@ -1,0 +1,250 @@
+"""`traces` and `trace`: recorded calls as a list, and one of them as a tree."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from context_telemetry.cli import text
+from context_telemetry.cli.place import Place
+from context_telemetry.conventions import names
+from context_telemetry.history import Call, History, Span
+from context_telemetry.history.records import Value
+
+LIST_SCHEMA = "context-telemetry.traces/1"
+TRACE_SCHEMA = "context-telemetry.trace/1"
+
+_BAR, _TOOK = 12, 6
+_COORDINATES = (
+    names.DATAFACE_CATALOG_SOURCE,
+    names.DATAFACE_CATALOG_SCHEMA,
+    names.DATAFACE_CATALOG_TABLE,
+    names.DATAFACE_CATALOG_COLUMN,
+)
+_KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which calls are asked for."""
+
+    seconds: float | None
+    outcome: str | None = None
+    reason: str | None = None
+    operation: str | None = None
+    limit: int = 20
+
+
+def listing(place: Place, chosen: Filter, *, as_json: bool) -> None:
+    """Print the calls that match, newest first."""
+    since = None if chosen.seconds is None else time.time() - chosen.seconds
+    found = calls(History(place.folder, since=since), chosen)
+    if as_json:
+        print(json.dumps({"schema": LIST_SCHEMA, "calls": [asdict(call) for call in found]}, indent=2))
+    else:
+        text.console().print(table(found))
+
+
+def calls(history: History, chosen: Filter) -> list[Call]:
+    """The calls that match."""
+    return history.calls(
+        outcome=chosen.outcome, reason=chosen.reason, operation=chosen.operation, limit=chosen.limit
+    )
+
+
+def table(found: Sequence[Call]) -> RenderableType:
+    """The list; what went wrong goes on a line of its own, so that nothing important is cut on a narrow screen."""
+    if not found:
+        return Text("no call matches; look further back with --since", "dim")
+    rows = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for name in ("time", "trace", "client", "call", "outcome"):
+        rows.add_column(name, no_wrap=name != "call")
+    for name in ("took", "size"):
+        rows.add_column(name, justify="right", no_wrap=True)
+    today = datetime.now().date()
+    for call in found:
+        moment = datetime.fromtimestamp(call.time)
+        target = Text(call.target.removeprefix("dataface://"), no_wrap=True, overflow="ellipsis")
+        if notes := _notes(call):
+            target.append("\n" + notes, text.OUTCOME_STYLE.get(call.outcome, ""))
+        rows.add_row(
+            moment.strftime("%H:%M:%S" if moment.date() == today else "%d %b %H:%M"),
+            call.trace_id[: text.SHOWN_ID],
+            Text(call.client if call.surface == "mcp" else f"{call.surface}/{call.client}"),
+            target,
+            Text(call.outcome, text.OUTCOME_STYLE.get(call.outcome, "")),
+            text.took(call.seconds),
+            text.size(call.payload_bytes),
+        )
+    return rows
+
+
+def _notes(call: Call) -> str:
+    error = call.error_code or call.error_type
+    return ", ".join([*call.reasons, *([error] if error else [])])
+
+
+def one(place: Place, trace_id: str, *, as_json: bool) -> None:
+    """Print one trace. Raises TraceNotFound."""
+    spans = History(place.folder).trace(trace_id)
+    if as_json:
+        print(json.dumps(document(spans), indent=2))
+    else:
+        text.console().print(tree(spans))
+
+
+def document(spans: Sequence[Span]) -> dict[str, Any]:
+    """A trace as JSON data: its spans in order of their start, attributes under their conventional names."""
+    return {
+        "schema": TRACE_SCHEMA,
+        "trace_id": spans[0].trace_id,
+        "spans": [
+            {
+                **asdict(span),
+                "kind": _KINDS[span.kind] if span.kind < len(_KINDS) else span.kind,
+                "seconds": span.seconds,
+                "start": datetime.fromtimestamp(span.start, timezone.utc).isoformat(),
+                "end": datetime.fromtimestamp(span.end, timezone.utc).isoformat(),
+            }
+            for span in spans
+        ],
+    }
+
+
+@dataclass(frozen=True)
+class TraceTree:
+    """The spans of one trace as a tree, with their time as bars that line up on the right."""
+
+    spans: Sequence[Span]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        begun = min(span.start for span in self.spans)
+        whole = max(span.end for span in self.spans) - begun
+        moment = datetime.fromtimestamp(begun).strftime("%d %b %Y %H:%M:%S")
+        yield Text.assemble(("trace ", "dim"), (self.spans[0].trace_id, "bold"), (f"  {moment}", "dim"))
+        lines = [*self._lines(options.max_width - _BAR - _TOOK - 4)]
+        rows = Table.grid(padding=(0, 2, 0, 0))
+        rows.add_column(
+            width=min(max(line.cell_len for line, _ in lines), options.max_width - _BAR - _TOOK - 4)
+        )
+        rows.add_column(justify="right", no_wrap=True)
+        rows.add_column(no_wrap=True)
+        for line, span in lines:
+            line.no_wrap, line.overflow = True, "ellipsis"
+            if span is None:
+                rows.add_row(line)
+            else:
+                ours = span.scope == names.SCOPE
+                bar = Text(_bar(span, begun, whole), _style(span) or "dim")
+                rows.add_row(line, Text(text.took(span.seconds), "" if ours else "dim"), bar)
+        yield rows
+
+    def _lines(self, room: int) -> Iterator[tuple[Text, Span | None]]:
+        """Each span's own line with the span, then its notes without."""
+        for span, lead, below in _walk(self.spans):
+            yield Text(lead, "dim").append_text(_name(span)), span
+            for note in _notes_of(span, room - len(below)):
+                yield Text(below, "dim").append_text(note), None
+
+
+def tree(spans: Sequence[Span]) -> RenderableType:
+    """The tree of one trace."""
+    return TraceTree(spans)
+
+
+def _walk(spans: Sequence[Span]) -> Iterator[tuple[Span, str, str]]:
+    """Spans in the tree's order with what leads to their name and to the lines below it.
+
+    A span whose parent was not recorded (a client's, or one that is still open) stands at the top.
+    """
+    ids = {span.span_id for span in spans}
+    children: dict[str, list[Span]] = {}
+    for span in spans:
+        children.setdefault(span.parent_id if span.parent_id in ids else "", []).append(span)
+    pending = [(span, "", "") for span in reversed(children.get("", []))]
+    while pending:
+        span, lead, indent = pending.pop()
+        inner = children.get(span.span_id, [])
+        yield span, lead, indent + ("│  " if inner else "   ")
+        for child in reversed(inner):
+            last = child is inner[-1]
+            pending.append((child, indent + ("└─ " if last else "├─ "), indent + ("   " if last else "│  ")))
+
+
+def _outcome(span: Span) -> str:
+    return str(span.attributes.get(names.DATAFACE_OUTCOME, "failed" if span.failed else ""))
+
+
+def _style(span: Span) -> str:
+    return text.OUTCOME_STYLE.get(_outcome(span), "") if span.scope == names.SCOPE else "dim"
+
+
+def _name(span: Span) -> Text:
+    if span.scope != names.SCOPE:
+        return Text.assemble((span.name, "dim"), (f"  {span.scope}", "dim italic"))
+    return Text.assemble((span.name, "bold"), "  ", (_outcome(span), _style(span)))
+
+
+def _notes_of(span: Span, room: int) -> Iterator[Text]:
+    """What is worth saying of a span, on as many lines as it takes: its reasons and error first."""
+    if span.scope != names.SCOPE:
+        return
+    get = span.attributes.get
+    wrong = _strings(get(names.DATAFACE_DEGRADATION_REASONS))
+    wrong += [str(error) for name in (names.DATAFACE_ERROR_CODE, names.ERROR_TYPE) if (error := get(name))]
+    for words, style in ((wrong, _style(span)), (_details(span), "dim")):
+        line = ""
+        for word in words:
+            if line and len(line) + 3 + len(word) > room:
+                yield Text(line, style)
+                line = ""
+            line += f" · {word}" if line else word
+        if line:
+            yield Text(line, style)
+
+
+def _strings(value: Value) -> list[str]:
+    return [str(each) for each in value] if isinstance(value, tuple) else []
+
+
+def _bar(span: Span, begun: float, whole: float) -> str:
+    """Where in the trace the span ran, as a bar of constant width."""
+    if whole <= 0:
+        return "━" * _BAR
+    first = min(int((span.start - begun) / whole * _BAR), _BAR - 1)
+    last = min(max(round((span.end - begun) / whole * _BAR), first + 1), _BAR)
+    return " " * first + "━" * (last - first) + " " * (_BAR - last)
+
+
+def _details(span: Span) -> list[str]:
+    get = span.attributes.get
+    found: list[str] = []
+    if get(names.DATAFACE_ENTRY):
+        found.append(f"{get(names.DATAFACE_SURFACE)}/{get(names.DATAFACE_CLIENT_NAME)}")
+    found += [str(value) for name in (names.MCP_RESOURCE_URI, names.DATAFACE_FACE) if (value := get(name))]
+    if asked := [str(part) for name in _COORDINATES if (part := get(name))]:
+        found.append(".".join(asked))
+    if unresolved := get(names.DATAFACE_CATALOG_UNRESOLVED):
+        found.append(f"{unresolved} unresolved")
+    if layers := _strings(get(names.DATAFACE_CATALOG_LAYERS)):
+        found.append("from " + ", ".join(layers))
+    if system := get(names.DB_SYSTEM_NAME):
+        found.append(" ".join(map(str, filter(None, (system, get(names.DB_OPERATION_NAME))))))
+    if isinstance(rows := get(names.DB_RESPONSE_RETURNED_ROWS), int):
+        found.append(text.counted(rows, "row"))
+    if isinstance(charts := get(names.DATAFACE_CHARTS_TOTAL), int):
+        found.append(f"{get(names.DATAFACE_CHARTS_FAILED) or 0} of {text.counted(charts, 'chart')} failed")
+    if isinstance(size := get(names.DATAFACE_PAYLOAD_SIZE), int):
+        limit = get(names.DATAFACE_PAYLOAD_LIMIT)
+        found.append(text.size(size) + (f" of {text.size(limit)}" if isinstance(limit, int) else ""))
+    if isinstance(age := get(names.DATAFACE_STALENESS_AGE), (int, float)):
+        found.append(f"{get(names.DATAFACE_STALENESS_LAYER) or 'served'} {text.lasting(age)} old")
+    return found

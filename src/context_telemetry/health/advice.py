@@ -1,0 +1,21 @@
+"""What to do about each reason, in a few words that fit beside it on a narrow screen; the runbooks say it at length."""
+
+from __future__ import annotations
+
+WHAT_TO_DO: dict[str, str] = {
+    "source_substituted": "name a configured source",
+    "source_unconfigured": "configure `sources:`",
+    "object_unknown": "was it renamed or dropped?",
+    "resource_unknown": "ask for one that exists",
+    "manifest_missing": "run `dbt parse`",
+    "manifest_unreadable": "run `dbt parse`: it is broken",
+    "manifest_incomplete": "run `dbt parse`: no nodes",
+    "manifest_substituted": "run `dbt parse`: old snapshot",
+    "manifest_stale": "run `dbt parse`: models moved",
+    "layer_unavailable": "install the dbt adapter",
+    "face_unreadable": "`dft validate` the faces",
+    "charts_failed": "`dft validate` the face",
+    "all_charts_failed": "is the warehouse reachable?",
+    "payload_over_budget": "ask for less, or raise limits",
+}
+"""Every reason of the conventions has its words; a test says so."""

@@ -1,0 +1,256 @@
+"""What healthy means, said once: every indicator with its measure, its limit and what a user notices.
+
+An indicator measures; `evaluate` compares. Local verdicts come from here, and rules and panels are to as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from context_telemetry.conventions import names
+from context_telemetry.health.words import counted, lasting
+from context_telemetry.history import Event, ProcessSeen, ReasonSeen, Spread, Traffic, Unresolved
+
+EVERYWHERE = "*"
+"""Stands for the surface where an indicator is about the observation and not about one surface."""
+
+Unit = Literal["ratio", "count"]
+Severity = Literal["page", "ticket"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What indicators measure: the answers of a history for one window."""
+
+    traffic: Sequence[Traffic]
+    reasons: Sequence[ReasonSeen]
+    unresolved: Sequence[Unresolved]
+    sizes: Sequence[Spread]
+    ages: Sequence[Spread]
+    processes: Sequence[ProcessSeen]
+    states: Sequence[Event]
+    """The last `context_telemetry.state` of each process that was active in the window."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """`bad` ones among `count`. Nothing counted is nothing known."""
+
+    surface: str
+    bad: int
+    count: int
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Indicator:
+    """What is measured and what it means.
+
+    A `ratio` is bad above the objective `limit` once there are `minimum` bad ones, both fields of
+    `Limits.objectives`; its window there is the one that rules use. A `count` is bad from the first on.
+    """
+
+    name: str
+    measures: str
+    good: str
+    bad: str
+    unit: Unit
+    severity: Severity
+    notices: str
+    measure: Callable[[Facts], Iterable[Measured]]
+    limit: str | None = None
+    minimum: str | None = None
+    required: bool = False
+    """Whether nothing is known as a whole while nothing is known of this one. Without it, nothing of its kind was
+    served, and that is no flaw."""
+
+
+def _telemetry_silent(facts: Facts) -> Iterable[Measured]:
+    served = sum(row.served for row in facts.traffic)
+    yield Measured(EVERYWHERE, 0, served, counted(served, "call") if served else "no call was recorded")
+
+
+def _degraded(facts: Facts) -> Iterable[Measured]:
+    for surface, served in _served(facts).items():
+        degraded = sum(row.degraded for row in facts.traffic if row.surface == surface)
+        reasons = [seen.reason for seen in facts.reasons if seen.surface == surface]
+        yield Measured(surface, degraded, served, ", ".join(reasons) if degraded else "")
+
+
+def _failed(facts: Facts) -> Iterable[Measured]:
+    for surface, served in _served(facts).items():
+        failed = sum(row.failed for row in facts.traffic if row.surface == surface)
+        yield Measured(surface, failed, served, f"{failed:,} of {counted(served, 'call')}" if failed else "")
+
+
+def _unresolved(facts: Facts) -> Iterable[Measured]:
+    found = {row.surface: row for row in facts.unresolved}
+    for surface, served in _served(facts).items():
+        row = found.get(surface)
+        detail = f"{counted(row.objects, 'object')} in {counted(row.calls, 'call')}" if row else ""
+        yield Measured(surface, row.calls if row else 0, served, detail)
+
+
+def _manifest_stale(facts: Facts) -> Iterable[Measured]:
+    stale = {seen.surface: seen.count for seen in facts.reasons if seen.reason == "manifest_stale"}
+    ages = {row.surface: row for row in facts.ages if row.name == "dbt_manifest"}
+    for surface in sorted({*stale, *ages}):
+        row = ages.get(surface)
+        count = max(row.count if row else 0, stale.get(surface, 0))
+        bad = max(row.over if row else 0, stale.get(surface, 0))
+        yield Measured(surface, bad, count, _age(row) if row else "")
+
+
+def _age(row: Spread) -> str:
+    promise = f", promised {lasting(row.limit)}" if row.limit is not None else ", no promise"
+    return f"oldest {lasting(row.largest)}{promise}"
+
+
+def _over_budget(facts: Facts) -> Iterable[Measured]:
+    for surface in dict.fromkeys(row.surface for row in facts.sizes):
+        rows = [row for row in facts.sizes if row.surface == surface]
+        count, over = sum(row.count for row in rows), sum(row.over for row in rows)
+        worst = ", ".join(f"{row.name} {row.largest:,.0f} B" for row in rows if row.over)
+        yield Measured(surface, over, count, worst)
+
+
+def _hooks_lost(facts: Facts) -> Iterable[Measured]:
+    lost = _total(facts, names.CONTEXT_TELEMETRY_HOOKS_ABSENT, names.CONTEXT_TELEMETRY_HOOKS_FAILED)
+    missing: list[str] = []
+    for state in facts.states:
+        ids = state.attributes.get(names.CONTEXT_TELEMETRY_HOOKS_MISSING)
+        missing += [str(each) for each in ids] if isinstance(ids, tuple) else []
+    yield Measured(EVERYWHERE, lost, len(facts.states), ", ".join(dict.fromkeys(missing)))
+
+
+def _dropped(facts: Facts) -> Iterable[Measured]:
+    yield Measured(EVERYWHERE, _total(facts, names.CONTEXT_TELEMETRY_DROPPED), len(facts.states))
+
+
+def _errors(facts: Facts) -> Iterable[Measured]:
+    yield Measured(EVERYWHERE, _total(facts, names.CONTEXT_TELEMETRY_ERRORS), len(facts.states))
+
+
+def _total(facts: Facts, *attributes: str) -> int:
+    counts = (state.attributes.get(attribute) for state in facts.states for attribute in attributes)
+    return sum(count for count in counts if isinstance(count, int))
+
+
+def _served(facts: Facts) -> dict[str, int]:
+    served: dict[str, int] = {}
+    for row in facts.traffic:
+        served[row.surface] = served.get(row.surface, 0) + row.served
+    return served
+
+
+INDICATORS: tuple[Indicator, ...] = (
+    Indicator(
+        name="telemetry_silent",
+        measures="calls that were recorded",
+        good="calls arrive",
+        bad="nothing is known: no traffic, or nobody records it",
+        unit="count",
+        severity="ticket",
+        notices="nothing; that is the danger",
+        measure=_telemetry_silent,
+        required=True,
+    ),
+    Indicator(
+        name="degraded_ratio",
+        measures="calls answered partially, stale, oversized, unresolved or from another place than asked",
+        good="answers are whole",
+        bad="answers look right and are not",
+        unit="ratio",
+        limit="degraded_ratio",
+        minimum="degraded_minimum",
+        severity="page",
+        notices="an agent or a dashboard works with less than it asked for, without an error",
+        measure=_degraded,
+        required=True,
+    ),
+    Indicator(
+        name="failed_ratio",
+        measures="calls without a usable answer",
+        good="calls are answered",
+        bad="calls end in errors",
+        unit="ratio",
+        limit="failed_ratio",
+        minimum="failed_minimum",
+        severity="page",
+        notices="tools answer with errors",
+        measure=_failed,
+        required=True,
+    ),
+    Indicator(
+        name="resolution_failures",
+        measures="calls that asked for a source, table or column that did not resolve",
+        good="what is asked for exists",
+        bad="names that consumers rely on do not resolve",
+        unit="ratio",
+        limit="degraded_ratio",
+        minimum="degraded_minimum",
+        severity="page",
+        notices="empty catalogue answers, queries against another database",
+        measure=_unresolved,
+        required=True,
+    ),
+    Indicator(
+        name="manifest_stale",
+        measures="calls served with a dbt manifest that is older than promised or than its models",
+        good="descriptions are those of today's models",
+        bad="descriptions and lineage are those of former models",
+        unit="ratio",
+        limit="degraded_ratio",
+        minimum="degraded_minimum",
+        severity="ticket",
+        notices="columns without descriptions, or with wrong ones",
+        measure=_manifest_stale,
+    ),
+    Indicator(
+        name="payload_over_budget",
+        measures="calls whose content is larger than its limit",
+        good="answers fit into their consumer",
+        bad="answers are cut or push other context out",
+        unit="ratio",
+        limit="degraded_ratio",
+        minimum="degraded_minimum",
+        severity="ticket",
+        notices="an agent forgets, truncates or refuses the answer",
+        measure=_over_budget,
+    ),
+    Indicator(
+        name="hooks_lost",
+        measures="hook points that are absent or failed, in the last state of each process",
+        good="everything that this release has is observed",
+        bad="part of Dataface is not observed",
+        unit="count",
+        severity="ticket",
+        notices="nothing; health is judged on part of the calls",
+        measure=_hooks_lost,
+        required=True,
+    ),
+    Indicator(
+        name="telemetry_dropped",
+        measures="records that were dropped, in the last state of each process",
+        good="everything is recorded",
+        bad="counts are too low",
+        unit="count",
+        severity="ticket",
+        notices="nothing; calls are missing here",
+        measure=_dropped,
+        required=True,
+    ),
+    Indicator(
+        name="telemetry_errors",
+        measures="errors that the library caught in itself, in the last state of each process",
+        good="every result is read",
+        bad="some results are recorded without a reading",
+        unit="count",
+        severity="ticket",
+        notices="nothing; some degradations may go unseen",
+        measure=_errors,
+        required=True,
+    ),
+)

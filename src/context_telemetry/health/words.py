@@ -1,0 +1,19 @@
+"""How an age or a window is said in words; the one form that details and screens share."""
+
+from __future__ import annotations
+
+
+def lasting(seconds: float | None) -> str:
+    """`45 s`, `3 min`, `2.5 h`, `4 d`; a dash where nothing is known."""
+    if seconds is None:
+        return "-"
+    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= length:
+            count = seconds / length
+            return f"{count:.1f} {unit}" if count < 10 and count != round(count) else f"{count:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 call`, `1,204 calls`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

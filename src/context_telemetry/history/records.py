@@ -1,0 +1,136 @@
+"""What the history answers with: small frozen records, times in Unix seconds, durations in seconds, sizes in bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Value = str | int | float | bool | tuple["Value", ...] | None
+
+
+@dataclass(frozen=True)
+class Served:
+    """How many entries of one operation ended in one outcome."""
+
+    surface: str
+    client: str
+    operation: str
+    outcome: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Everything that one client was served over one surface."""
+
+    surface: str
+    client: str
+    served: int
+    ok: int
+    degraded: int
+    failed: int
+    p95_seconds: float
+    largest_bytes: int | None
+    largest_limit: int | None
+    oldest_age: float | None
+    oldest_layer: str | None
+    oldest_limit: float | None
+
+
+@dataclass(frozen=True)
+class ReasonSeen:
+    """One reason on the entries of one surface; `trace_id` is that of the last one."""
+
+    reason: str
+    surface: str
+    count: int
+    first: float
+    last: float
+    trace_id: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """One entry."""
+
+    time: float
+    trace_id: str
+    surface: str
+    client: str
+    operation: str
+    target: str
+    outcome: str
+    reasons: tuple[str, ...]
+    error_type: str | None
+    error_code: str | None
+    seconds: float
+    payload_bytes: int | None
+    payload_limit: int | None
+    pid: int | None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a size, an age or a duration is spread. `limit` is the lowest that was applied, `over` how many exceeded theirs."""
+
+    name: str
+    surface: str
+    count: int
+    p50: float
+    p95: float
+    largest: float
+    limit: float | None = None
+    over: int = 0
+
+
+@dataclass(frozen=True)
+class Unresolved:
+    """Objects that were asked for over a surface and did not resolve, and the entries they were asked in."""
+
+    surface: str
+    objects: int
+    calls: int
+
+
+@dataclass(frozen=True)
+class ProcessSeen:
+    """An observed process, by what it wrote in the window."""
+
+    pid: int | None
+    instance: str
+    release: str
+    first: float
+    last: float
+    clients: tuple[str, ...]
+    calls: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event record with the process that wrote it."""
+
+    time: float
+    name: str
+    instance: str
+    pid: int | None
+    attributes: Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class Span:
+    """One span of a trace, of whichever scope."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str
+    scope: str
+    name: str
+    kind: int
+    start: float
+    end: float
+    failed: bool
+    attributes: Mapping[str, Value]
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.start

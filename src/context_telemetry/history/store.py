@@ -1,0 +1,289 @@
+"""Reads a project's local files back and answers questions about a window of them; it judges nothing.
+
+Health counts only spans of our own scope; what neighbours recorded shows in `trace`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from context_telemetry.conventions import names
+from context_telemetry.history import files as local
+from context_telemetry.history import sql
+from context_telemetry.history.records import (
+    Call,
+    Event,
+    ProcessSeen,
+    ReasonSeen,
+    Served,
+    Span,
+    Spread,
+    Traffic,
+    Unresolved,
+    Value,
+)
+
+if TYPE_CHECKING:
+    import duckdb
+
+_HEX = re.compile(r"[0-9a-f]{1,32}")
+_AMBIGUOUS_SHOWN = 5
+
+
+class TraceNotFound(LookupError):
+    """No trace, or more than one, begins with what was asked for."""
+
+
+class History:
+    """The recorded past of one project. Times are Unix seconds; `since` leaves out what ended earlier.
+
+    Files are read once, at the first question. An empty or missing folder answers every question with nothing.
+    """
+
+    def __init__(self, folder: Path, *, since: float | None = None) -> None:
+        self.folder, self.since = folder, since
+
+    # What there is to read
+
+    @cached_property
+    def files(self) -> local.Files:
+        return local.find(self.folder, "traces", self.since)
+
+    @cached_property
+    def event_files(self) -> local.Files:
+        # All of them: a process says its state when it starts, long before the window perhaps. They are small.
+        return local.find(self.folder, "events")
+
+    @cached_property
+    def unreadable(self) -> tuple[local.Unreadable, ...]:
+        """Files that were skipped: not to be opened, or without one line of JSON."""
+        return (*self.files.unreadable, *self.event_files.unreadable, *self._broken[0])
+
+    @cached_property
+    def cut_lines(self) -> Mapping[str, int]:
+        """Lines that are no JSON, by file: the last line of a process that was killed or is just writing."""
+        return self._broken[1]
+
+    @cached_property
+    def _broken(self) -> tuple[tuple[local.Unreadable, ...], dict[str, int]]:
+        unreadable: list[local.Unreadable] = []
+        cut: dict[str, int] = {}
+        readable = (*self.files.readable, *self.event_files.readable)
+        if readable:
+            for file, invalid, total in self._rows(sql.broken_lines(readable)):
+                name = Path(file).name
+                if invalid == total and total > 1:
+                    unreadable.append(local.Unreadable(name, "no line of it is JSON"))
+                elif invalid:
+                    cut[name] = invalid
+        return tuple(unreadable), cut
+
+    # Entries
+
+    def served(self) -> list[Served]:
+        return self._each(
+            Served,
+            """SELECT surface, client, operation, outcome, count(*) FROM entries
+               GROUP BY ALL ORDER BY ALL""",
+        )
+
+    def traffic(self) -> list[Traffic]:
+        # What is over its limit is shown before what is larger and within one of its own.
+        return self._each(
+            Traffic,
+            """SELECT surface, client, count(*),
+                      count(*) FILTER (outcome = 'ok'), count(*) FILTER (outcome = 'degraded'),
+                      count(*) FILTER (outcome = 'failed'), quantile_cont(seconds, 0.95),
+                      arg_max(size, by_size), arg_max(size_limit, by_size), arg_max(age, by_age),
+                      arg_max(age_layer, by_age), arg_max(age_limit, by_age)
+               FROM (SELECT *, (size > coalesce(size_limit, size), size) AS by_size,
+                            (age > coalesce(age_limit, age), age) AS by_age FROM entries) GROUP BY surface, client ORDER BY count(*) DESC, surface, client""",
+        )
+
+    def reasons(self) -> list[ReasonSeen]:
+        return self._each(
+            ReasonSeen,
+            """SELECT reason, surface, count(*), min(ended), max(ended), arg_max(trace_id, ended)
+               FROM (SELECT surface, ended, trace_id, unnest(list_distinct(reasons)) AS reason FROM entries)
+               GROUP BY reason, surface ORDER BY count(*) DESC, reason""",
+        )
+
+    def calls(
+        self,
+        *,
+        outcome: str | None = None,
+        reason: str | None = None,
+        operation: str | None = None,
+        limit: int = 50,
+    ) -> list[Call]:
+        """Entries, newest first, also those whose method is outside the vocabulary."""
+        return self._each(
+            Call,
+            """SELECT ended, trace_id, coalesce(surface, '-'), coalesce(client, '-'),
+                      coalesce(operation, method, name), coalesce(tool, resource, method, name),
+                      coalesce(outcome, '-'), coalesce(reasons, []), error_type, error_code, seconds,
+                      size, size_limit, pid
+               FROM spans WHERE entry AND ($outcome IS NULL OR outcome = $outcome)
+                  AND ($reason IS NULL OR list_contains(reasons, $reason))
+                  AND ($operation IS NULL OR operation = $operation)
+               ORDER BY ended DESC LIMIT $limit""",
+            {"outcome": outcome, "reason": reason, "operation": operation, "limit": limit},
+        )
+
+    def sizes(self) -> list[Spread]:
+        """Payload sizes of entries by kind."""
+        return self._spread("entries", "size_kind", "size", "size_limit")
+
+    def ages(self) -> list[Spread]:
+        """Ages of what entries served, by layer."""
+        return self._spread("entries", "age_layer", "age", "age_limit")
+
+    def durations(self) -> list[Spread]:
+        """Durations of inner operations by name."""
+        return self._spread("(SELECT * FROM spans WHERE NOT entry)", "operation", "seconds", "NULL")
+
+    def unresolved(self) -> list[Unresolved]:
+        return self._each(
+            Unresolved,
+            """SELECT coalesce(surface, '-'), sum(unresolved)::BIGINT, count(DISTINCT trace_id) FROM spans
+               WHERE unresolved > 0 GROUP BY 1 ORDER BY 1""",
+        )
+
+    def processes(self) -> list[ProcessSeen]:
+        return self._each(
+            ProcessSeen,
+            """SELECT any_value(pid), coalesce(instance, '-'), any_value(coalesce(release, '-')), min(started), max(ended),
+                      coalesce(list_sort(list_distinct(list(client) FILTER (entry))), []),
+                      count(*) FILTER (entry)
+               FROM spans GROUP BY instance ORDER BY max(ended) DESC""",
+        )
+
+    # Events
+
+    @cached_property
+    def events(self) -> list[Event]:
+        """Every event of ours, oldest first, also those from before the window."""
+        if not self.event_files.readable:
+            return []
+        rows = self._rows(
+            f"""SELECT item, coalesce(instance, '-'), pid
+                FROM {sql.items(self.event_files.readable, "logRecords", "JSON")} WHERE scope = '{names.SCOPE}'"""
+        )
+        found = []
+        for item, instance, pid in rows:
+            record = json.loads(item)
+            nanos = int(record.get("timeUnixNano") or record.get("observedTimeUnixNano") or 0)
+            found.append(Event(nanos / 1e9, record.get("eventName", ""), instance, pid, _attributes(record)))
+        return sorted(found, key=lambda event: event.time)
+
+    def last_events(self, name: str, key: str | None = None) -> list[Event]:
+        """The last event of a name from each process, or, with `key`, for each value of that attribute."""
+        last: dict[Value, Event] = {}
+        for event in self.events:
+            if event.name == name:
+                last[event.attributes.get(key) if key else event.instance] = event
+        return list(last.values())
+
+    # One trace
+
+    def trace(self, prefix: str) -> list[Span]:
+        """The spans of the one trace whose id begins so, by start; the window does not matter here.
+
+        Raises TraceNotFound when there is no such trace or more than one.
+        """
+        prefix = prefix.strip().lower()
+        if not _HEX.fullmatch(prefix):
+            raise TraceNotFound(f"{prefix!r} is no trace id: it has up to 32 digits 0-9 a-f")
+        readable = local.find(self.folder, "traces").readable
+        rows: list[tuple[Any, ...]] = []
+        if readable:
+            rows = self._rows(
+                f"""SELECT scope, item FROM {sql.items(readable, "spans", "JSON", containing=prefix)}
+                    WHERE starts_with(json_extract_string(item, '$.traceId'), $prefix)""",
+                {"prefix": prefix},
+            )
+        spans = [_span(scope, json.loads(item)) for scope, item in rows]
+        ids = sorted({span.trace_id for span in spans})
+        if not ids:
+            raise TraceNotFound(f"no trace in {self.folder} begins with {prefix}")
+        if len(ids) > 1:
+            shown = ", ".join(ids[:_AMBIGUOUS_SHOWN])
+            raise TraceNotFound(f"{len(ids)} traces begin with {prefix}: {shown}{', ...' if ids[5:] else ''}")
+        return sorted(spans, key=lambda span: (span.start, -span.end))
+
+    # How it is asked
+
+    @cached_property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        import duckdb  # 0.1 s that only a question costs
+
+        # In memory, and nothing spilled: the default would make a folder where the command was started.
+        return duckdb.connect(config={"temp_directory": "", "autoinstall_known_extensions": False})
+
+    @cached_property
+    def _spans(self) -> duckdb.DuckDBPyConnection:
+        connection = self._connection
+        broken = {unreadable.name for unreadable in self._broken[0]}
+        readable = [path for path in self.files.readable if path.name not in broken]
+        connection.execute(sql.fill_spans(readable, self.since))
+        connection.execute(
+            """CREATE OR REPLACE TEMP VIEW entries AS SELECT * REPLACE (
+                   coalesce(surface, '-') AS surface, coalesce(client, '-') AS client,
+                   coalesce(operation, method, name) AS operation, coalesce(outcome, '-') AS outcome)
+               FROM spans WHERE entry"""
+        )
+        return connection
+
+    def _rows(self, query: str, parameters: Mapping[str, Value] | None = None) -> list[tuple[Any, ...]]:
+        return self._connection.execute(query, dict(parameters or {})).fetchall()
+
+    def _each(
+        self, record: Callable[..., Any], query: str, parameters: Mapping[str, Value] | None = None
+    ) -> list[Any]:
+        rows = self._spans.execute(query, dict(parameters or {})).fetchall()
+        return [record(*(tuple(cell) if isinstance(cell, list) else cell for cell in row)) for row in rows]
+
+    def _spread(self, relation: str, name: str, value: str, limit: str) -> list[Spread]:
+        return self._each(
+            Spread,
+            f"""SELECT coalesce({name}, '-'), coalesce(surface, '-'), count(*), quantile_cont({value}, 0.5),
+                       quantile_cont({value}, 0.95), max({value})::DOUBLE, min({limit})::DOUBLE,
+                       count(*) FILTER ({value} > {limit})
+                FROM {relation} WHERE {value} IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2""",
+        )
+
+
+def _span(scope: str, span: Mapping[str, Any]) -> Span:
+    return Span(
+        trace_id=span.get("traceId", ""),
+        span_id=span.get("spanId", ""),
+        parent_id=span.get("parentSpanId") or "",
+        scope=scope,
+        name=span.get("name", ""),
+        kind=int(span.get("kind") or 0),
+        start=int(span.get("startTimeUnixNano") or 0) / 1e9,
+        end=int(span.get("endTimeUnixNano") or 0) / 1e9,
+        failed=(span.get("status") or {}).get("code") == 2,
+        attributes=_attributes(span),
+    )
+
+
+def _attributes(record: Mapping[str, Any]) -> dict[str, Value]:
+    return {entry["key"]: _value(entry.get("value") or {}) for entry in record.get("attributes") or ()}
+
+
+def _value(value: Mapping[str, Any]) -> Value:
+    if "intValue" in value:
+        return int(value["intValue"])
+    if "arrayValue" in value:
+        return tuple(_value(each) for each in value["arrayValue"].get("values") or ())
+    for kind in ("stringValue", "boolValue", "doubleValue"):
+        if kind in value:
+            plain: Value = value[kind]
+            return plain
+    return None

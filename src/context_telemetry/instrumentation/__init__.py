@@ -1,0 +1,8 @@
+"""What of Dataface is observed, where, and in which release. One module per concern, each with its rows and readers.
+
+`DatafaceInstrumentor` is the door for everybody: `instrument()`, `opentelemetry-instrument` and `run` go through it.
+"""
+
+from context_telemetry.instrumentation.instrumentor import DatafaceInstrumentor, hook_states, probe, report_state
+
+__all__ = ["DatafaceInstrumentor", "hook_states", "probe", "report_state"]

@@ -1,0 +1,114 @@
+"""Instrument and uninstrument: choose the rows for the installed release, place them, report where they stand."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import threading
+from collections.abc import Collection
+from typing import Any
+
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+
+from context_telemetry.conventions import names
+from context_telemetry.instrumentation import catalog, manifest, mcp, queries, rendering, session, tools
+from context_telemetry.instrumentation.hooks import Hook, HookState, Installation, version
+from context_telemetry.observe import failsafe, project, recorder
+
+HOOKS: tuple[Hook, ...] = (
+    *mcp.HOOKS,
+    *session.HOOKS,
+    *tools.HOOKS,
+    *queries.HOOKS,
+    *catalog.HOOKS,
+    *manifest.HOOKS,
+    *rendering.HOOKS,
+)
+
+_lock = threading.RLock()
+_installation: Installation | None = None
+
+
+def installed_release() -> str | None:
+    """The version of the installed Dataface, None when there is none."""
+    try:
+        return importlib.metadata.version("dataface")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+class DatafaceInstrumentor(BaseInstrumentor):
+    """Places the hooks for the installed Dataface release, before or after Dataface is imported."""
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        return ("dataface >= 0.1.2",)
+
+    def _instrument(self, **kwargs: Any) -> None:
+        global _installation
+        with _lock:
+            if _installation is not None:
+                return
+            recorder.use(
+                kwargs.get("tracer_provider"), kwargs.get("meter_provider"), kwargs.get("logger_provider")
+            )
+            recorder.set_error_code_reader(tools.error_code)
+            release = version(installed_release() or "0.0.0")
+            _installation = Installation(tuple(hook for hook in HOOKS if hook.serves(release)))
+            _installation.place()
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        global _installation
+        with _lock:
+            if _installation is None:
+                return
+            _installation.remove()
+            _installation = None
+            manifest.forget()
+            project.forget()
+            recorder.forget()
+
+
+def hook_states() -> list[HookState]:
+    """Where every hook of the current installation stands; empty when nothing is instrumented."""
+    return list(_installation.states.values()) if _installation is not None else []
+
+
+def probe() -> list[HookState]:
+    """Try every hook for the installed release by importing what it patches, and tell where it stands.
+
+    For `doctor`: it imports Dataface into this process, and leaves it as it was before.
+    """
+    instrumentor = DatafaceInstrumentor()
+    fresh = _installation is None
+    if fresh:
+        instrumentor.instrument(skip_dep_check=True)
+    try:
+        for state in hook_states():
+            module = state.id.partition(":")[0]
+            try:
+                importlib.import_module(module)
+            except Exception as error:
+                state.state, state.detail = "absent", f"{type(error).__name__}: {module} cannot be imported"
+        return [HookState(each.id, each.state, each.detail) for each in hook_states()]
+    finally:
+        if fresh:
+            instrumentor.uninstrument()
+
+
+def report_state() -> None:
+    """Emit where the hooks stand and what the library has caught and dropped, as the event that gauges are views of."""
+    states = hook_states()
+    counted = {name: sum(each.state == name for each in states) for name in ("active", "absent", "failed")}
+    missing = [each.id for each in states if each.state in ("absent", "failed")]
+    recorder.event(
+        names.EVENT_CONTEXT_TELEMETRY_STATE,
+        {
+            names.CONTEXT_TELEMETRY_HOOKS_ACTIVE: counted["active"],
+            names.CONTEXT_TELEMETRY_HOOKS_ABSENT: counted["absent"],
+            names.CONTEXT_TELEMETRY_HOOKS_FAILED: counted["failed"],
+            names.CONTEXT_TELEMETRY_HOOKS_MISSING: missing,
+            names.CONTEXT_TELEMETRY_ERRORS: sum(failsafe.errors().values()),
+            names.CONTEXT_TELEMETRY_DROPPED: sum(failsafe.drops().values()),
+        },
+        warning=bool(missing),
+    )

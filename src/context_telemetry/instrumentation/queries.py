@@ -1,0 +1,277 @@
+"""Query execution: what was asked, which connection answered, and how it failed.
+
+`AdapterRegistry.execute` is the choke point for warehouse reads. The source is decided in the resolver below it, and
+the registry drops that decision's error code, so taps on the way there tell the operation what happened. SQL text is
+never kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from opentelemetry.trace import SpanKind
+from opentelemetry.util.types import AttributeValue
+
+from context_telemetry.conventions import names
+from context_telemetry.instrumentation.hooks import Hook
+from context_telemetry.instrumentation.metadata_sql import reads_metadata
+from context_telemetry.instrumentation.tools import known_code
+from context_telemetry.observe.observed import Plan, observe, tap
+from context_telemetry.observe.operation import Operation, current, error_class
+from context_telemetry.observe.reading import Call, Reading, reader
+
+# Dataface's source types under the names that OpenTelemetry's registry gives to database systems.
+_DB_SYSTEMS = {
+    "bigquery": "gcp.bigquery",
+    "postgres": "postgresql",
+    "redshift": "aws.redshift",
+    "sqlserver": "microsoft.sql_server",
+    "fabric": "microsoft.sql_server",
+}
+_CATALOG_OPERATIONS = frozenset({"catalog.resolve", "catalog.profile", "query.describe", "query.execute"})
+
+
+# -- AdapterRegistry.execute --------------------------------------------------------------------------------------
+
+
+def _asked(call: Call) -> tuple[str, Mapping[str, AttributeValue]]:
+    """SQL on the warehouse's own metadata is the catalogue access that it is for an agent."""
+    query = call.argument("query")
+    attributes: dict[str, AttributeValue] = {}
+    source = getattr(query, "source", None)
+    if isinstance(source, str):
+        attributes[names.DATAFACE_CATALOG_SOURCE] = source
+    sql = getattr(query, "sql", None)
+    if isinstance(sql, str):
+        if reads_metadata(sql):
+            attributes[names.DATAFACE_CATALOG_LAYERS] = ("metadata_sql",)
+            return "catalog.resolve", attributes
+    elif getattr(query, "query_type", None) == "schema":
+        attributes.update(_schema_coordinates(query))
+    return "query.execute", attributes
+
+
+def _schema_coordinates(query: Any) -> dict[str, AttributeValue]:
+    parts = {
+        names.DATAFACE_CATALOG_SCHEMA: getattr(query, "schema_name", None),
+        names.DATAFACE_CATALOG_TABLE: getattr(query, "table", None),
+        names.DATAFACE_CATALOG_COLUMN: getattr(query, "column", None),
+    }
+    return {name: value for name, value in parts.items() if isinstance(value, str)}
+
+
+@reader(reasons=("source_substituted", "source_unconfigured"), layers=("metadata_sql",))
+def read_execute(call: Call) -> Reading | None:
+    """Outcome, rows and connection of one query; the reasons of a source that was not the one asked for."""
+    op, result = current(), call.result
+    notes = op.notes if op is not None else {}
+    decision: _SourceDecision | None = notes.get("source")
+    ran = isinstance(getattr(call.argument("query"), "sql", None), str) and "refused" not in notes
+    answered_for = _answers_for(notes.get("adapter"), decision)
+    reasons, unresolved = _source_reasons(decision, elsewhere=not answered_for, ran=ran)
+    if result is None:
+        return Reading(reasons=reasons, unresolved=unresolved)
+    attributes: dict[str, AttributeValue] = {}
+    error_type = error_code = None
+    if getattr(result, "error", None) is not None:
+        error_type = decision.error_type if decision is not None and decision.error_type else None
+        error_type = error_type or notes.get("driver_error") or "_OTHER"
+        error_code = known_code(getattr(getattr(result, "error_code", None), "code", None))
+        error_code = error_code or (decision.code if decision is not None else None)
+        query = call.argument("query")
+        if getattr(query, "source", None) is None and isinstance(getattr(query, "sql", None), str):
+            reasons, unresolved = _sourceless(call.argument("self"), decision, reasons, unresolved)
+            error_code = error_code or "ERR-NO-DEFAULT-SOURCE"
+    else:
+        rows = getattr(result, "data", None)
+        if isinstance(rows, list):
+            attributes[names.DB_RESPONSE_RETURNED_ROWS] = len(rows)
+    return Reading(
+        reasons=reasons, error_type=error_type, error_code=error_code, unresolved=unresolved, attributes=attributes
+    )
+
+
+class _SourceDecision:
+    """What the source resolver decided for one query."""
+
+    __slots__ = ("code", "error_type", "name", "project_has_none", "substituted", "unconfigured")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.substituted = False
+        self.unconfigured = False
+        self.project_has_none = False
+        self.error_type: str | None = None
+        self.code: str | None = None
+
+
+def _source_reasons(decision: _SourceDecision | None, elsewhere: bool, ran: bool) -> tuple[tuple[str, ...], int]:
+    if decision is None:
+        return (), 0
+    reasons = []
+    if decision.substituted and elsewhere and ran:
+        reasons.append("source_substituted")
+    if decision.unconfigured or (decision.substituted and elsewhere and decision.project_has_none):
+        reasons.append("source_unconfigured")
+    return tuple(reasons), 1 if reasons or decision.error_type else 0
+
+
+def _answers_for(adapter: Any, decision: _SourceDecision | None) -> bool:
+    """Whether the connection that answered is the dbt profile or target of the name that was asked for."""
+    own = (getattr(adapter, "profile_name", None), getattr(adapter, "target_name", None))
+    return decision is not None and decision.name in [name for name in own if isinstance(name, str)]
+
+
+def _sourceless(
+    registry: Any, decision: _SourceDecision | None, reasons: tuple[str, ...], unresolved: int
+) -> tuple[tuple[str, ...], int]:
+    """SQL that names no source is refused; where the project has none to name, that is the reason."""
+    if decision is None and not registry._sources.all():
+        return (*reasons, "source_unconfigured"), 1
+    return reasons, unresolved
+
+
+def _tap_resolve(call: Call) -> None:
+    """Where the source is decided: configured, left to dbt's default connection, or refused."""
+    op, authored = current(), call.argument("authored")
+    if op is None or authored is None:
+        return
+    decision = _SourceDecision(authored if isinstance(authored, str) else type(authored).__name__)
+    sources = getattr(call.argument("project_sources"), "sources", None)
+    decision.project_has_none = not sources and not call.argument("face_sources")
+    if call.error is not None:
+        decision.error_type = error_class(call.error)
+        decision.code = known_code(getattr(getattr(call.error, "code", None), "code", None))
+        decision.unconfigured = decision.project_has_none or "profile" in op.notes
+    elif call.result is None:
+        decision.substituted = True
+    else:
+        _name_system(op, getattr(call.result, "type", None))
+    op.notes["source"] = decision
+
+
+def _name_system(op: Operation, source_type: Any) -> None:
+    if isinstance(source_type, str):
+        op.attributes[names.DB_SYSTEM_NAME] = _DB_SYSTEMS.get(source_type, source_type)
+
+
+def _tap_get_adapter(call: Call) -> None:
+    op = current()
+    if op is not None and call.result is not None:
+        op.notes["adapter"] = call.result
+        if names.DB_SYSTEM_NAME not in op.attributes:
+            _name_system(op, getattr(call.result, "profile_type", None))
+
+
+def _tap_driver_error(call: Call) -> None:
+    """Every failure at a warehouse ends in a few codes; the driver's exception class tells more."""
+    op, error = current(), call.argument("exc") or call.argument("error")
+    if op is None or not isinstance(error, BaseException):
+        return
+    op.notes["driver_error"] = error_class(error)
+    if type(error).__module__.startswith("dataface."):
+        op.notes["refused"] = True  # by Dataface itself, before the query reached a connection
+
+
+# -- the profile, the adapter, the source's configuration ---------------------------------------------------------
+
+
+def _tap_profile(call: Call) -> None:
+    """The dbt profile that a source stands in could not be read."""
+    op = current()
+    if op is not None and call.error is not None:
+        op.notes["profile"] = True
+        op.degraded("source_unconfigured")
+        op.unresolved = max(op.unresolved, 1)
+
+
+def _tap_build_adapter(call: Call) -> None:
+    """The dbt adapter of a source's type is not installed: the live layer is not there."""
+    op = current()
+    if op is not None and isinstance(call.error, ImportError):
+        op.degraded("layer_unavailable")
+        op.notes["driver_error"] = error_class(call.error)
+        op.inner_failure = (error_class(call.error), None)
+
+
+def _tap_source_config(call: Call) -> None:
+    """The configuration of a named source was asked for outside of a query."""
+    op = current()
+    if op is None or call.error is None or op.name not in _CATALOG_OPERATIONS:
+        return
+    op.unresolved = max(op.unresolved, 1)
+    registry = call.argument("self")
+    if not registry._sources.all():
+        op.degraded("source_unconfigured")
+    op.inner_failure = (error_class(call.error), known_code(getattr(getattr(call.error, "code", None), "code", None)))
+
+
+@reader()
+def read_describe(call: Call) -> Reading | None:
+    """Whether the column schema of a query could be told."""
+    if call.result is None or getattr(call.result, "success", True):
+        return None
+    return Reading(outcome="failed")
+
+
+HOOKS = (
+    Hook(
+        "dataface.core.execute.adapters.adapter_registry",
+        "AdapterRegistry.execute",
+        lambda function: observe(
+            function, Plan("query.execute", reader=read_execute, kind=SpanKind.CLIENT, before=_asked)
+        ),
+        parameters=("query",),
+    ),
+    Hook("dataface.core.execute.adapters.adapter_registry", "AdapterRegistry.get_adapter", tap(_tap_get_adapter)),
+    Hook(
+        "dataface.core.execute.adapters.adapter_registry",
+        "AdapterRegistry.resolve_source_config",
+        tap(_tap_source_config),
+    ),
+    Hook(
+        "dataface.core.execute.source_resolver",
+        "DefaultSourceResolver.resolve",
+        tap(_tap_resolve),
+        parameters=("authored", "face_sources", "project_sources"),
+    ),
+    Hook(
+        "dataface.core.execute.adapters.duckdb_adapter", "_classify_duckdb_error", tap(_tap_driver_error), parameters=("exc",)
+    ),
+    Hook(
+        "dataface.core.execute.adapters.base",
+        "handle_adapter_error",
+        tap(_tap_driver_error),
+        aliases=(
+            "dataface.core.execute.adapters.dbt_adapter:handle_adapter_error",
+            "dataface.core.execute.adapters.duckdb_adapter:handle_adapter_error",
+            "dataface.core.execute.adapters.sql_adapter:handle_adapter_error",
+            "dataface.core.execute.adapters.sqlite_adapter:handle_adapter_error",
+            "dataface.core.execute.adapters.http_adapter:handle_adapter_error",
+        ),
+        parameters=("error",),
+    ),
+    Hook("dataface.core.execute.adapters.dbt_adapter", "_read_target_dict", tap(_tap_profile)),
+    Hook(
+        "dataface.core.execute.adapters.dbt_adapter_factory",
+        "build_adapter",
+        tap(_tap_build_adapter),
+        aliases=(
+            "dataface.agent_api.describe_query:build_adapter",
+            "dataface.core.inspect.resolver:build_adapter",
+        ),
+    ),
+    Hook(
+        "dataface.agent_api.describe_query",
+        "describe_query",
+        lambda function: observe(function, Plan("query.describe", reader=read_describe)),
+        parameters=("sql",),
+    ),
+    Hook(
+        "dataface.core.execute.file_source_materializer",
+        "FileSourceMaterializer.materialize_and_run",
+        lambda function: observe(function, Plan("query.execute", kind=SpanKind.CLIENT)),
+        parameters=("source_name",),
+    ),
+)

@@ -1,0 +1,188 @@
+"""Dashboards: how many of a face's charts failed, which faces a search left out, and threads that keep their context.
+
+A render whose every chart failed is a success for MCP, and its result does not say how many charts the face has.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextvars import copy_context
+from typing import Any
+
+from opentelemetry.util.types import AttributeValue
+
+from context_telemetry.conventions import names
+from context_telemetry.instrumentation.hooks import Hook
+from context_telemetry.instrumentation.tools import known_code
+from context_telemetry.observe.observed import Plan, observe, tap
+from context_telemetry.observe.operation import current
+from context_telemetry.observe.reading import Call, Reading, reader
+
+_DASHBOARD_SEARCH = "dashboard.search"
+# An error answer of a resource is this small; a longer text is content.
+_ERROR_TEXT_LIMIT = 4_096
+
+
+# -- rendering ----------------------------------------------------------------------------------------------------
+
+
+def _charts(layout: Any) -> Iterator[str]:
+    for item in getattr(layout, "items", None) or ():
+        if getattr(item, "chart", None) is not None:
+            yield str(item.chart.id)
+        if getattr(item, "face", None) is not None:
+            yield from _charts(item.face.layout)
+
+
+def _tap_render(call: Call) -> None:
+    """The one place that has the face: its charts are those that its layout shows."""
+    op = current()
+    if op is not None and op.name == "dashboard.render":
+        op.notes["charts"] = frozenset(_charts(getattr(call.argument("face"), "layout", None)))
+
+
+@reader(reasons=("charts_failed", "all_charts_failed"))
+def read_render(call: Call) -> Reading | None:
+    """The outcome of a render from its status and its structured errors."""
+    op, result = current(), call.result
+    if result is None:
+        return None
+    attributes: dict[str, AttributeValue] = {}
+    face_path = getattr(getattr(call.argument("face"), "path", None), "relpath", None)
+    if isinstance(face_path, str):
+        attributes[names.DATAFACE_FACE] = face_path
+    charts = op.notes.get("charts") if op is not None else None
+    failed = _failed_charts(result.chart_errors)
+    if charts is not None:
+        attributes[names.DATAFACE_CHARTS_TOTAL] = len(charts)
+        attributes[names.DATAFACE_CHARTS_FAILED] = failed
+    if result.status == "failed":
+        errors = [result.face_error] if result.face_error is not None else list(result.validation_errors)
+        return Reading(
+            outcome="failed",
+            error_code=known_code(getattr(errors[0], "code", None)) if errors else None,
+            attributes=attributes,
+        )
+    if not failed:
+        return Reading(attributes=attributes)
+    return Reading(
+        reasons=("all_charts_failed" if charts and failed >= len(charts) else "charts_failed",),
+        error_code=known_code(getattr(result.chart_errors[0], "code", None)),
+        attributes=attributes,
+    )
+
+
+def _failed_charts(errors: Any) -> int:
+    """How many charts the errors are about; an error that names no chart counts as one of its own."""
+    named = {error.chart for error in errors if error.chart}
+    return len(named) + sum(1 for error in errors if not error.chart)
+
+
+def _wrap_pool(pool: Any) -> Any:
+    """Query threads run in the context of the render that started them."""
+
+    class ContextPool(pool):  # type: ignore[misc]  # the base is whatever Dataface uses
+        def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+            return super().submit(copy_context().run, function, *args, **kwargs)
+
+    return functools.update_wrapper(ContextPool, pool, updated=())
+
+
+# -- searching and listing ----------------------------------------------------------------------------------------
+
+
+def _left_out(op_name: str = _DASHBOARD_SEARCH) -> None:
+    op = current()
+    if op is not None and op.name == op_name:
+        op.degraded("face_unreadable")
+        op.unresolved += 1
+
+
+def _wrap_yaml(yaml: Any) -> Any:
+    """Search skips a face that does not parse without a word: its own view of the yaml module tells."""
+
+    class SeenYaml:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(yaml, name)
+
+        @staticmethod
+        def safe_load(text: Any) -> Any:
+            try:
+                content = yaml.safe_load(text)
+            except Exception:
+                _left_out()
+                raise
+            if not isinstance(content, dict):
+                _left_out()
+            return content
+
+    return SeenYaml()
+
+
+def _tap_read_text(call: Call) -> None:
+    if isinstance(call.error, OSError):
+        _left_out()
+
+
+@reader(reasons=("face_unreadable",))
+def read_listing(call: Call) -> Reading | None:
+    """The faces that a listing left out; it names them in its answer."""
+    skipped = getattr(call.result, "skipped_files", None)
+    if not skipped:
+        return None
+    return Reading(reasons=("face_unreadable",), unresolved=len(skipped))
+
+
+# -- resources ----------------------------------------------------------------------------------------------------
+
+
+def _tap_resource(call: Call) -> None:
+    """An unknown resource is answered as content: a small JSON object with an error in it."""
+    op, text = current(), call.result
+    if op is None or op.name != "resource.read" or not isinstance(text, str) or len(text) > _ERROR_TEXT_LIMIT:
+        return
+    if text.startswith('{"error":'):
+        op.degraded("resource_unknown")
+        op.unresolved += 1
+
+
+def _tap_dashboard(call: Call) -> None:
+    """A dashboard that does not exist or does not compile is answered as content as well."""
+    op = current()
+    if op is None or op.name != "resource.read" or getattr(call.result, "success", True):
+        return
+    op.degraded("resource_unknown")
+    op.unresolved += 1
+    errors = call.result.errors
+    op.error_code = known_code(getattr(errors[0], "code", None)) if errors else None
+
+
+HOOKS = (
+    Hook(
+        "dataface.core.dashboard",
+        "render_dashboard",
+        lambda function: observe(function, Plan("dashboard.render", reader=read_render)),
+        aliases=(
+            "dataface.core.serve.server:render_dashboard",
+            "dataface.integrations.markdown:render_dashboard",
+        ),
+        parameters=("face",),
+    ),
+    Hook("dataface.core.dashboard", "render", tap(_tap_render), parameters=("face",)),
+    Hook("dataface.core.execute.parallel", "ThreadPoolExecutor", _wrap_pool),
+    Hook(
+        "dataface.agent_api.search",
+        "search_dashboards",
+        lambda function: observe(function, Plan(_DASHBOARD_SEARCH)),
+    ),
+    Hook("dataface.agent_api.search", "yaml", _wrap_yaml),
+    Hook("dataface.core.project", "ProjectPath.read_text", tap(_tap_read_text)),
+    Hook(
+        "dataface.agent_api.dashboards",
+        "list_dashboards",
+        lambda function: observe(function, Plan(_DASHBOARD_SEARCH, reader=read_listing)),
+    ),
+    Hook("dataface.agent_api.dashboards", "get_dashboard", tap(_tap_dashboard)),
+    Hook("dataface.ai.mcp.server", "_read_resource_content", tap(_tap_resource)),
+)

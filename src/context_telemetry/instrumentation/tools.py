@@ -1,0 +1,105 @@
+"""Tool dispatch: under MCP it explains the request's own span, elsewhere it is the `tool.call`.
+
+Dispatch answers a dict in one of three failure shapes and loses the exception's type; the handlers still have it.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+from context_telemetry.conventions import names
+from context_telemetry.instrumentation.hooks import Hook
+from context_telemetry.observe.observed import Plan, observe, tap
+from context_telemetry.observe.operation import current, error_class
+from context_telemetry.observe.reading import Call, Reading, reader
+
+_CODE = re.compile(r"(?:ERR|WARN|DF)-[A-Z0-9-]{1,80}")
+# Where a result keeps its structured errors, in the order in which they explain it.
+_ERROR_LISTS = ("errors", "validation_errors", "structured_errors")
+
+
+def error_code(error: BaseException) -> str | None:
+    """Dataface's own code of an exception (``exc.code.code``), None when it has none."""
+    return known_code(getattr(getattr(error, "code", None), "code", None))
+
+
+def known_code(code: Any) -> str | None:
+    """``code`` if it is shaped like one of Dataface's codes, else None: nothing else is exported as a code."""
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else None
+
+
+def first_code(result: dict[str, Any]) -> str | None:
+    """The code of the first structured error in a tool's result."""
+    face_error = result.get("face_error")
+    candidates = [face_error] if isinstance(face_error, dict) else []
+    for key in _ERROR_LISTS:
+        listed = result.get(key)
+        if isinstance(listed, list) and listed and isinstance(listed[0], dict):
+            candidates.append(listed[0])
+    for each in candidates:
+        code = known_code(each.get("code"))
+        if code is not None:
+            return code
+    return None
+
+
+def is_failure(result: dict[str, Any]) -> bool:
+    """Whether a dispatch result is one of its failure shapes: success false, status failed, or a bare error."""
+    if isinstance(result.get("success"), bool):
+        return not result["success"]
+    if "status" in result:
+        return bool(result["status"] == "failed")
+    return isinstance(result.get("error"), str) and bool(result["error"])
+
+
+@reader()
+def read_dispatch(call: Call) -> Reading | None:
+    """The outcome of a dispatched tool call, from its result dict."""
+    result = call.result
+    if not isinstance(result, dict) or not is_failure(result):
+        return None
+    return Reading(outcome="failed", error_code=first_code(result))
+
+
+def _wrap_dispatch(dispatch: Any) -> Any:
+    alone = observe(dispatch, Plan("tool.call", reader=read_dispatch, before=_tool_name))
+
+    @functools.wraps(dispatch)
+    def observed(*args: Any, **kwargs: Any) -> Any:
+        running = current()
+        if running is None or running.name != "tool.call":
+            return alone(*args, **kwargs)
+        result = dispatch(*args, **kwargs)
+        if isinstance(result, dict) and is_failure(result):
+            code = first_code(result)
+            if code is not None:
+                running.error_code = code
+        return result
+
+    return observed
+
+
+def _tool_name(call: Call) -> tuple[str, dict[str, str]]:
+    name = call.argument("function_name")
+    return "tool.call", {names.GEN_AI_TOOL_NAME: name} if isinstance(name, str) else {}
+
+
+def _handler_failed(call: Call) -> None:
+    """Dispatch will answer with the exception's text only; its class and code are still here."""
+    op = current()
+    if call.error is not None and op is not None:
+        op.inner_failure = (error_class(call.error), error_code(call.error))
+
+
+HOOKS = (
+    Hook(
+        "dataface.ai.tools",
+        "dispatch_tool_call",
+        _wrap_dispatch,
+        aliases=("dataface.ai.agent:dispatch_tool_call", "dataface.ai.mcp.server:dispatch_tool_call"),
+        parameters=("function_name", "function_args"),
+    ),
+    Hook("dataface.ai.tools", "TOOL_HANDLERS[*]", tap(_handler_failed)),
+)

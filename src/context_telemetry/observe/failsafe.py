@@ -1,0 +1,57 @@
+"""What happens when the library itself fails inside a host: it is counted, warned of once per place, and the host goes on.
+
+Nothing here raises, and nothing here writes to standard output, which belongs to the host.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import Counter
+
+_lock = threading.Lock()
+_errors: Counter[str] = Counter()
+_dropped: Counter[str] = Counter()
+
+
+def caught(place: str, error: BaseException) -> None:
+    """Count an error of ours at ``place``; the first one is named on standard error (its class, never its text)."""
+    _note(_errors, place, 1, f"{type(error).__name__} in {place}")
+
+
+def misused(place: str, what: str) -> None:
+    """Count a name that a caller got wrong at a call, where raising would reach the host."""
+    _note(_errors, place, 1, what)
+
+
+def dropped(place: str, count: int, why: str = "") -> None:
+    """Count ``count`` pieces of telemetry that had to be dropped at ``place``."""
+    _note(_dropped, place, count, f"telemetry dropped in {place}" + (f": {why}" if why else ""))
+
+
+def errors() -> dict[str, int]:
+    """The caught errors so far, by place."""
+    with _lock:
+        return dict(_errors)
+
+
+def drops() -> dict[str, int]:
+    """The dropped pieces of telemetry so far, by place."""
+    with _lock:
+        return dict(_dropped)
+
+
+def warn(message: str) -> None:
+    """One line on standard error; a closed or broken standard error is nobody's problem."""
+    try:
+        print(f"context-telemetry: {message}", file=sys.stderr, flush=True)
+    except (OSError, ValueError, AttributeError):
+        return
+
+
+def _note(counter: Counter[str], place: str, count: int, message: str) -> None:
+    with _lock:
+        first = place not in counter
+        counter[place] += count
+    if first:
+        warn(message)

@@ -1,0 +1,348 @@
+"""An operation: one observed call, from its start to the record that spans and metrics are made of.
+
+The finished `Operation` *is* the record. The first operation of a request is its entry; the reasons of every inner
+operation rise to it. Nothing here knows Dataface, and nothing here raises into the call that is observed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextvars import Token
+from types import TracebackType
+from typing import Any
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, Span, SpanKind
+from opentelemetry.util.types import AttributeValue
+
+from context_telemetry.conventions import names
+from context_telemetry.observe import failsafe, recorder
+from context_telemetry.observe.reading import Call, Reading, check_names, registered_reader
+from context_telemetry.observe.surface import current_surface
+
+_KEY = otel_context.create_key("context-telemetry-operation")
+_COORDINATES = {
+    "source": names.DATAFACE_CATALOG_SOURCE,
+    "schema": names.DATAFACE_CATALOG_SCHEMA,
+    "table": names.DATAFACE_CATALOG_TABLE,
+    "column": names.DATAFACE_CATALOG_COLUMN,
+}
+# The reason that an age beyond its promise gives, by layer.
+_STALE = {"dbt_manifest": "manifest_stale"}
+
+
+def current(context: Context | None = None) -> Operation | None:
+    """The innermost operation that is running in ``context`` (default: here)."""
+    found = otel_context.get_value(_KEY, context)
+    return found if isinstance(found, Operation) else None
+
+
+class Operation:
+    """One observed call. ``name`` is one of the conventions' operations, or None for an MCP request outside of them.
+
+    ``attributes`` are those known before the call, so that samplers see them. ``context`` is the parent context
+    (default: the current one), ``start`` a Unix time in nanoseconds (default: now).
+    """
+
+    __slots__ = (
+        "_ages",
+        "_clock",
+        "_degraded",
+        "_finished",
+        "_payload",
+        "_token",
+        "attributes",
+        "client",
+        "context",
+        "duration_ns",
+        "entry",
+        "error_code",
+        "error_type",
+        "inner_failure",
+        "kind",
+        "layers",
+        "links",
+        "name",
+        "notes",
+        "outcome",
+        "parent",
+        "pending",
+        "reasons",
+        "risen",
+        "span",
+        "span_name",
+        "start_ns",
+        "surface",
+        "unresolved",
+    )
+
+    def __init__(
+        self,
+        name: str | None,
+        attributes: Mapping[str, AttributeValue] | None = None,
+        *,
+        span_name: str | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        surface: str | None = None,
+        context: Context | None = None,
+        links: Sequence[Link] = (),
+        start: int | None = None,
+    ) -> None:
+        self._finished = False
+        self.parent = parent = current(context)
+        self.name = name
+        self.kind = kind
+        self.span_name = span_name or name or "operation"
+        # An inner operation that outlives its entry (a background task) is its own entry: nobody else would count it.
+        self.entry: Operation = self if parent is None or parent.entry._finished else parent.entry
+        self.surface: str = surface or (current_surface() if self.entry is self else self.entry.surface)
+        self.client: str | None = None
+        self.attributes: dict[str, AttributeValue] = dict(attributes) if attributes else {}
+        if name is not None:
+            self.attributes[names.DATAFACE_OPERATION_NAME] = name
+            self.attributes[names.DATAFACE_ENTRY] = self.entry is self
+        self.attributes[names.DATAFACE_SURFACE] = self.surface
+        self.links = links
+        self.outcome = "ok"
+        self.reasons: list[str] = []
+        self.risen: set[str] = set()
+        self.error_type: str | None = None
+        self.error_code: str | None = None
+        self.layers: tuple[str, ...] = ()
+        self.unresolved = 0
+        # What hooks deeper down noticed, for the reader of this call. Never exported.
+        self.notes: dict[str, Any] = {}
+        self.pending: object = None
+        # The class and code of what failed last inside: it explains a failure that has none of its own.
+        self.inner_failure: tuple[str, str | None] | None = None
+        self.duration_ns = 0
+        self._degraded = False
+        self._payload: tuple[int, str, bool] | None = None
+        self._ages: dict[str, float] | None = None
+        self._token: Token[Context] | None = None
+        self.start_ns = time.time_ns() if start is None else start
+        self._clock = time.perf_counter_ns() - (0 if start is None else max(0, time.time_ns() - start))
+        self.span: Span = recorder.start(self, context)
+        self.context: Context = otel_context.set_value(_KEY, self, recorder.context_of(self.span, context))
+
+    # -- what the caller says -------------------------------------------------------------------------------------
+
+    def read(self, result: Any) -> None:
+        """Read ``result`` with the reader that is registered for this operation."""
+        read = registered_reader(self.name or "")
+        if read is None:
+            failsafe.misused("operation.read", f"no reader is registered for {self.name}")
+            return
+        self.apply(read, Call(result=result))
+
+    def apply(self, read: Any, call: Call) -> None:
+        """Let ``read`` turn ``call`` into a reading and take it over; a reader that fails is counted."""
+        try:
+            reading = read(call)
+            if reading is not None:
+                self.take(reading)
+        except Exception as error:
+            failsafe.caught(f"reader of {self.name}", error)
+
+    def take(self, reading: Reading) -> None:
+        """Take over everything that a reading says."""
+        if reading.reasons:
+            self.degraded(*reading.reasons)
+        if reading.error_type is not None or reading.outcome == "failed":
+            self.failed(reading.error_type or "_OTHER", reading.error_code)
+        elif reading.error_code is not None:
+            self.error_code = reading.error_code
+        if reading.outcome == "degraded":
+            self._degraded = True
+        if reading.payload_size is not None:
+            self.payload(reading.payload_size, kind=reading.payload_kind or "tool_result")
+        for layer, seconds in reading.ages.items():
+            self.age(layer, seconds)
+        if reading.layers:
+            self.layers = reading.layers
+        if reading.coordinates:
+            self.coordinates(**reading.coordinates)
+        self.unresolved += reading.unresolved
+        if reading.attributes:
+            self.attributes.update(reading.attributes)
+
+    def degraded(self, *reasons: str) -> None:
+        """The answer is partial, stale, oversized, unresolved or from another place than asked, for these reasons."""
+        self._degraded = True
+        for reason in reasons:
+            if reason not in names.REASONS:
+                failsafe.misused("operation.degraded", f"unknown reason {reason!r}")
+            elif reason not in self.reasons:
+                self.reasons.append(reason)
+
+    def failed(self, error_type: str, code: str | None = None) -> None:
+        """There is no usable answer. ``error_type`` is an exception class or a code, never a message."""
+        self.error_type = error_type
+        if code is not None:
+            self.error_code = code
+
+    def payload(self, size: int, kind: str = "tool_result", static: bool = False) -> None:
+        """``size`` bytes were handed to the consumer; ``static`` says that they are documentation, not results."""
+        if kind not in names.PAYLOAD_KINDS:
+            failsafe.misused("operation.payload", f"unknown payload kind {kind!r}")
+            return
+        self._payload = (size, kind, static)
+
+    def age(self, layer: str, seconds: float) -> None:
+        """What ``layer`` served was ``seconds`` old at the moment of serving. The oldest of several counts."""
+        if layer not in names.LAYERS:
+            failsafe.misused("operation.age", f"unknown layer {layer!r}")
+            return
+        if self._ages is None:
+            self._ages = {}
+        self._ages[layer] = max(seconds, self._ages.get(layer, 0.0))
+
+    def coordinates(self, **asked: str) -> None:
+        """What was asked for: any of ``source``, ``schema``, ``table``, ``column``."""
+        for key, value in asked.items():
+            name = _COORDINATES.get(key)
+            if name is None:
+                failsafe.misused("operation.coordinates", f"unknown coordinate {key!r}")
+            elif isinstance(value, str):
+                self.attributes[name] = value
+
+    # -- its life -------------------------------------------------------------------------------------------------
+
+    def attach(self) -> None:
+        """Make this the current operation of this thread or task, until `detach`."""
+        self._token = otel_context.attach(self.context)
+
+    def detach(self) -> None:
+        """Undo `attach`."""
+        if self._token is not None:
+            otel_context.detach(self._token)
+            self._token = None
+
+    def finish(self) -> None:
+        """End the operation: decide its outcome, let its reasons rise, hand the record over. Idempotent."""
+        if self._finished:
+            return
+        self._finished = True
+        self.duration_ns = max(0, time.perf_counter_ns() - self._clock)
+        try:
+            self._conclude()
+            recorder.finish(self)
+        except Exception as error:
+            failsafe.caught("operation.finish", error)
+
+    def _conclude(self) -> None:
+        attributes = self.attributes
+        entry = self.entry
+        if self._ages:
+            self._conclude_ages(self._ages)
+        if self._payload is not None:
+            self._conclude_payload(*self._payload)
+        union = self.reasons
+        if entry is self:
+            union = sorted({*self.reasons, *self.risen})
+        else:
+            entry.risen.update(self.reasons)
+        if self.error_type is not None:
+            self._conclude_failure(self.error_type)
+        elif union or self._degraded:
+            self.outcome = "degraded"
+        if self.error_code is not None and self.outcome != "ok":
+            attributes[names.DATAFACE_ERROR_CODE] = self.error_code
+        attributes[names.DATAFACE_OUTCOME] = self.outcome
+        if union:
+            attributes[names.DATAFACE_DEGRADATION_REASONS] = tuple(union)
+        if self.layers:
+            attributes[names.DATAFACE_CATALOG_LAYERS] = self.layers
+        if self.unresolved:
+            attributes[names.DATAFACE_CATALOG_UNRESOLVED] = self.unresolved
+        if self.client is not None:
+            attributes[names.DATAFACE_CLIENT_NAME] = self.client
+
+    def _conclude_failure(self, error_type: str) -> None:
+        self.outcome = "failed"
+        if self.inner_failure is not None:
+            inner_type, inner_code = self.inner_failure
+            error_type = inner_type if error_type == "_OTHER" else error_type
+            self.error_code = self.error_code or inner_code
+        self.attributes[names.ERROR_TYPE] = self.error_type = error_type
+        if self.parent is not None:
+            self.parent.inner_failure = (error_type, self.error_code)
+
+    def _conclude_ages(self, ages: dict[str, float]) -> None:
+        for layer, seconds in ages.items():
+            promise = recorder.limits().promise(layer)
+            if promise is not None and seconds > promise and layer in _STALE:
+                self.degraded(_STALE[layer])
+        if self.entry is not self:
+            for layer, seconds in ages.items():
+                self.entry.age(layer, seconds)
+        layer = max(ages, key=lambda each: ages[each])
+        promise = recorder.limits().promise(layer)
+        self.attributes[names.DATAFACE_STALENESS_AGE] = float(ages[layer])
+        self.attributes[names.DATAFACE_STALENESS_LAYER] = layer
+        if promise is not None:
+            self.attributes[names.DATAFACE_STALENESS_LIMIT] = promise
+
+    def _conclude_payload(self, size: int, kind: str, static: bool) -> None:
+        self.attributes[names.DATAFACE_PAYLOAD_SIZE] = size
+        self.attributes[names.DATAFACE_PAYLOAD_KIND] = kind
+        limit = recorder.limits().budget(kind, self.client or "other", static)
+        if limit is not None:
+            self.attributes[names.DATAFACE_PAYLOAD_LIMIT] = limit
+            if size > limit:
+                self.degraded("payload_over_budget")
+
+
+class operation:  # noqa: N801  # a public name of the vocabulary, read as a statement: `with operation("catalog.resolve"):`
+    """Observe the block as one operation: ``with operation("catalog.resolve", source="shop") as op: ...``.
+
+    Keywords are the coordinates ``source``, ``schema``, ``table``, ``column``. Raises ValueError when made with an
+    unknown operation or coordinate, never inside the block. An exception marks the operation as failed with its
+    class and passes through.
+    """
+
+    __slots__ = ("_attributes", "_name", "_op")
+
+    def __init__(self, name: str, **coordinates: str) -> None:
+        check_names("operation", (name,), names.OPERATIONS)
+        check_names("coordinate", tuple(coordinates), frozenset(_COORDINATES))
+        self._name = name
+        self._attributes = {_COORDINATES[key]: value for key, value in coordinates.items()}
+        self._op: Operation | None = None
+
+    def __enter__(self) -> Operation:
+        self._op = op = Operation(self._name, self._attributes)
+        op.attach()
+        return op
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        op = self._op
+        if op is None:
+            return
+        if error is not None:
+            conclude_error(op, error)
+        op.finish()
+        op.detach()
+
+
+def conclude_error(op: Operation, error: BaseException) -> None:
+    """Mark ``op`` as failed with the class of ``error``; being closed or cancelled is not an error."""
+    if not is_interruption(error):
+        op.failed(error_class(error), recorder.error_code(error))
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Whether ``error`` only says that the consumer went away (a closed generator, a cancelled task)."""
+    return isinstance(error, GeneratorExit) or type(error).__name__ == "CancelledError"
+
+
+def error_class(error: BaseException) -> str:
+    """The name of the exception's class where its module really has it (a finite set), else ``_OTHER``."""
+    kind = type(error)
+    found: Any = sys.modules.get(kind.__module__)
+    for part in kind.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return kind.__qualname__ if found is kind else "_OTHER"

@@ -1,0 +1,137 @@
+"""Brings instrumentation and pipeline together: for `run`, `opentelemetry-instrument` and a host's own call.
+
+The hooks are placed at once; a pipeline of ours is started when the first project is opened (or the first
+operation recorded) and only where the host has no providers by then. Nothing here raises into the host.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from context_telemetry.instrumentation import DatafaceInstrumentor, report_state
+from context_telemetry.observe import failsafe, project, recorder
+from context_telemetry.pipeline import shutdown
+from context_telemetry.settings import find_project_root, is_disabled
+
+if TYPE_CHECKING:
+    from context_telemetry.pipeline.providers import Pipeline
+
+_lock = threading.RLock()
+_pipeline: Pipeline | None = None
+_begun = False
+
+
+def activate() -> None:
+    """Observe this process, which is ours: `context-telemetry run` calls it in the command that it starts."""
+    if is_disabled():
+        return
+    try:
+        DatafaceInstrumentor().instrument(skip_dep_check=True)
+        _await_project(ours=True)
+    except Exception as error:
+        failsafe.caught("activate", error)
+
+
+def instrument(**providers: Any) -> None:
+    """The public `context_telemetry.instrument`."""
+    if is_disabled():
+        return
+    try:
+        with _lock:
+            if DatafaceInstrumentor().is_instrumented_by_opentelemetry:
+                return
+            DatafaceInstrumentor().instrument(skip_dep_check=True, **providers)
+            if not any(providers.values()):
+                _await_project(ours=False)
+    except Exception as error:
+        failsafe.caught("instrument", error)
+
+
+def uninstrument() -> None:
+    """The public `context_telemetry.uninstrument`."""
+    try:
+        with _lock:
+            _end(shutdown.EXIT_SECONDS)
+            if DatafaceInstrumentor().is_instrumented_by_opentelemetry:
+                DatafaceInstrumentor().uninstrument()
+    except Exception as error:
+        failsafe.caught("uninstrument", error)
+
+
+class AutoInstrumentor(DatafaceInstrumentor):
+    """What `opentelemetry-instrument` finds. Unless a distro has set providers, the process is ours as in
+    `run`.
+    """
+
+    _instance = None  # `BaseInstrumentor` would hand out the parent's single instance
+
+    def _instrument(self, **kwargs: Any) -> None:
+        if is_disabled():
+            return
+        super()._instrument(**kwargs)
+        if not any(kwargs.get(f"{kind}_provider") for kind in ("tracer", "meter", "logger")):
+            _await_project(ours=True)
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        _end(shutdown.EXIT_SECONDS)
+        super()._uninstrument(**kwargs)
+
+
+def current() -> Pipeline | None:
+    """The pipeline of ours that runs in this process, if one does."""
+    return _pipeline
+
+
+def _await_project(*, ours: bool) -> None:
+    project.on_open(lambda root, name: _begin(root, name, ours=ours))
+    recorder.arm(lambda: project.opened(None))
+    shutdown.at_exit(_end)
+    if ours:
+        shutdown.on_sigterm(_flush, _end)
+
+
+def _begin(root: Path | None, name: str | None, *, ours: bool) -> None:
+    """Apply the project's settings, and start a pipeline where there is none."""
+    global _pipeline, _begun
+    from context_telemetry.pipeline import providers
+    from context_telemetry.settings import load_lenient
+
+    root = root or find_project_root(Path.cwd()) or Path.cwd()
+    settings, problems = load_lenient(root)
+    for problem in problems:
+        failsafe.misused(problem, problem)
+    if settings.disabled:  # in the project's file
+        DatafaceInstrumentor().uninstrument()
+        return
+    recorder.set_limits(settings.limits.compile())
+    with _lock:
+        if _pipeline is None and not providers.host_has_providers():
+            if settings.project is not None:
+                root, name = settings.project, settings.project.name
+            _pipeline = providers.start(root, settings, set_global=ours, name=name)
+            recorder.use(
+                _pipeline.tracer_provider,
+                _pipeline.meter_provider,
+                _pipeline.logger_provider,
+                private=not ours,
+            )
+        _begun = True
+    report_state()
+
+
+def _flush(timeout: float) -> None:
+    if _pipeline is not None:
+        _pipeline.flush(timeout)
+
+
+def _end(timeout: float) -> None:
+    """Say how it went, and export what is left."""
+    global _pipeline, _begun
+    if _begun:
+        _begun = False
+        report_state()
+    ending, _pipeline = _pipeline, None
+    if ending is not None:
+        ending.shutdown(timeout)

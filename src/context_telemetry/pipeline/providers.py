@@ -1,0 +1,252 @@
+"""Makes the providers of a pipeline of our own: OTLP where an endpoint is configured, local files otherwise.
+
+The SDK is imported when a pipeline starts, and the gRPC exporter only when it is used. When it starts is
+`auto`'s business, when it ends `shutdown`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from context_telemetry.conventions import names
+from context_telemetry.observe import failsafe
+from context_telemetry.pipeline.destination import FILES, Destination, Mode, destination, local
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import MetricReader
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from context_telemetry.pipeline.batch import Batcher
+    from context_telemetry.settings import Settings
+
+# The SDK's minute loses everything of a short-lived server.
+_METRIC_INTERVAL_MS = 10_000.0
+
+
+class Pipeline:
+    """The providers, and how to end them. Thread-safe; nothing here raises."""
+
+    def __init__(
+        self,
+        mode: Mode,
+        folder: Path | None,
+        tracer_provider: TracerProvider,
+        meter_provider: MeterProvider | None,
+        logger_provider: LoggerProvider,
+        batchers: Sequence[Batcher[Any]],
+    ) -> None:
+        self.mode, self.folder = mode, folder
+        self.tracer_provider = tracer_provider
+        self.meter_provider = meter_provider
+        self.logger_provider = logger_provider
+        self._batchers = batchers
+        self._ended = False
+
+    def flush(self, timeout: float = 1.0) -> bool:
+        """Export what was recorded so far; whether that took no more than ``timeout`` seconds."""
+        from context_telemetry.pipeline.batch import finish
+
+        deadline = time.monotonic() + timeout
+        metrics = None
+        if self.meter_provider is not None:
+            # In a thread, because it exports in the caller's without heeding the timeout.
+            metrics = threading.Thread(target=self._flush_metrics, args=(timeout,), daemon=True)
+            metrics.start()
+        done = finish(self._batchers, timeout, last=False)
+        if metrics is not None:
+            metrics.join(max(0.0, deadline - time.monotonic()))
+            done = done and not metrics.is_alive()
+        return done
+
+    def shutdown(self, timeout: float = 2.0) -> bool:
+        """Export what is left and close, within ``timeout`` seconds even if an endpoint hangs. Once; then
+        True.
+        """
+        if self._ended:
+            return True
+        self._ended = True
+        deadline = time.monotonic() + timeout
+        waiting = [batcher.ask(last=True) for batcher in self._batchers]
+        if self.meter_provider is not None:
+            try:
+                self.meter_provider.shutdown(timeout_millis=timeout * 1000)
+            except Exception as error:
+                failsafe.caught("pipeline.metrics", error)
+        late = [done for done in waiting if not done.wait(max(0.0, deadline - time.monotonic()))]
+        return not late
+
+    def _flush_metrics(self, timeout: float) -> None:
+        try:
+            if self.meter_provider is not None:
+                self.meter_provider.force_flush(timeout * 1000)
+        except Exception as error:
+            failsafe.caught("pipeline.metrics", error)
+
+
+def start(root: Path, settings: Settings, *, set_global: bool, name: str | None = None) -> Pipeline:
+    """Start a pipeline for the project at ``root``.
+
+    ``name`` is the project's (default: its folder's). ``set_global`` makes the providers the process's own,
+    each where the host has not set one. Nothing is written before something is recorded.
+    """
+    where = destination()
+    for problem in where.problems:
+        failsafe.misused(problem, problem)
+    exporters = _load(where)
+    if where.mode == "otlp" and not any(exporters.values()):  # what was asked for cannot be had
+        where = local()
+    return _assemble(where, exporters, root, settings, name, set_global)
+
+
+def _assemble(
+    where: Destination,
+    exporters: Mapping[str, Sequence[Any]],
+    root: Path,
+    settings: Settings,
+    name: str | None,
+    set_global: bool,
+) -> Pipeline:
+    from opentelemetry.metrics import NoOpMeterProvider
+    from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
+    from context_telemetry.pipeline.batch import BatchedLogs, BatchedSpans, BatchLimits
+    from context_telemetry.pipeline.files import FileLogExporter, FileSpanExporter, Folder
+    from context_telemetry.pipeline.guard import GuardedLogExporter, GuardedSpanExporter
+    from context_telemetry.settings import project_folder
+
+    spans, logs, folder = list(exporters["traces"]), list(exporters["logs"]), None
+    if where.mode == "files":
+        folder = Folder(project_folder(settings.state_dir, root), settings.retention)
+        spans = [FileSpanExporter(folder)] if where.exporters["traces"] else []
+        logs = [FileLogExporter(folder)] if where.exporters["logs"] else []
+    if not settings.content:
+        spans = [GuardedSpanExporter(exporter) for exporter in spans]
+        logs = [GuardedLogExporter(exporter) for exporter in logs]
+
+    resource = _resource(name or root.name)
+    meters = _meter_provider(resource, exporters["metrics"]) if where.mode == "otlp" else None
+    # Ends are `shutdown`'s; nobody's meters are asked for, because asking the global ones may make some.
+    tracers = TracerProvider(
+        # Whatever a client's traceparent says, unless the operator says otherwise.
+        sampler=None if os.environ.get("OTEL_TRACES_SAMPLER") else ALWAYS_ON,
+        resource=resource,
+        shutdown_on_exit=False,
+        meter_provider=meters or NoOpMeterProvider(),
+    )
+    loggers = LoggerProvider(resource, shutdown_on_exit=False, meter_provider=meters or NoOpMeterProvider())
+    batchers: list[Batcher[Any]] = []
+    for exporter in spans:
+        batched = BatchedSpans(exporter, BatchLimits.from_environ("OTEL_BSP"))
+        tracers.add_span_processor(batched)
+        batchers.append(batched.batcher)
+    for exporter in logs:
+        batched_logs = BatchedLogs(exporter, BatchLimits.from_environ("OTEL_BLRP"))
+        loggers.add_log_record_processor(batched_logs)
+        batchers.append(batched_logs.batcher)
+    _renew_after_fork(tracers, meters, loggers)
+    if set_global:
+        _set_global(tracers, meters, loggers)
+    return Pipeline(where.mode, folder.path if folder else None, tracers, meters, loggers, batchers)
+
+
+def _load(where: Destination) -> dict[str, list[Any]]:
+    """The exporters (for metrics also readers) asked for, by signal, found and made as the SDK does."""
+    made: dict[str, list[Any]] = {"traces": [], "metrics": [], "logs": []}
+    for signal, wanted in where.exporters.items():
+        for name in wanted:
+            if name == FILES:
+                continue
+            try:
+                (point, *_) = importlib.metadata.entry_points(
+                    group=f"opentelemetry_{signal}_exporter", name=name
+                )
+                made[signal].append(point.load()())
+            except Exception as error:
+                failsafe.caught(f"exporter {name} for {signal}", error)
+    return made
+
+
+def _meter_provider(resource: Resource, exporters: Sequence[Any]) -> MeterProvider | None:
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+
+    interval = None if os.environ.get("OTEL_METRIC_EXPORT_INTERVAL") else _METRIC_INTERVAL_MS
+    readers: list[MetricReader] = [
+        each
+        if isinstance(each, MetricReader)
+        else PeriodicExportingMetricReader(each, export_interval_millis=interval)
+        for each in exporters
+    ]
+    return MeterProvider(readers, resource, shutdown_on_exit=False) if readers else None
+
+
+def _resource(namespace: str) -> Resource:
+    """Who speaks. What `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` say comes first."""
+    from opentelemetry.sdk.resources import Resource
+
+    from context_telemetry.pipeline.guard import attributes
+
+    said = dict(Resource.create().attributes)
+    if str(said["service.name"]).startswith("unknown_service"):
+        del said["service.name"]
+    ours: dict[str, Any] = {"service.name": "dataface", "service.namespace": namespace}
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        ours["service.version"] = importlib.metadata.version("dataface")
+    ours |= said
+    ours |= {
+        "process.pid": os.getpid(),
+        "telemetry.distro.name": "context-telemetry",
+        "telemetry.distro.version": names.VERSION,
+    }
+    return Resource(attributes(ours) or {})
+
+
+def _renew_after_fork(*providers: Any) -> None:
+    """Give a forked child's resource its own process id, as the SDK does the instance id: in no public
+    way.
+    """
+    if not hasattr(os, "register_at_fork"):
+        return
+
+    def renew() -> None:
+        from opentelemetry.sdk.resources import Resource
+
+        for provider in providers:
+            update = getattr(provider, "_update_resource", None)
+            if update is not None:
+                update(Resource({"process.pid": os.getpid()}))
+
+    os.register_at_fork(after_in_child=renew)
+
+
+def host_has_providers() -> bool:
+    """Whether this process has providers already. The globals are read because asking for one may make it."""
+    from opentelemetry import trace
+    from opentelemetry.metrics import _internal as metrics
+
+    return trace._TRACER_PROVIDER is not None or metrics._METER_PROVIDER is not None
+
+
+def _set_global(tracers: TracerProvider, meters: MeterProvider | None, loggers: LoggerProvider) -> None:
+    from opentelemetry import trace
+    from opentelemetry._logs import _internal as logs
+    from opentelemetry.metrics import _internal as metrics
+
+    if trace._TRACER_PROVIDER is None:
+        trace.set_tracer_provider(tracers)
+    if meters is not None and metrics._METER_PROVIDER is None:
+        metrics.set_meter_provider(meters)
+    if logs._LOGGER_PROVIDER is None:
+        logs.set_logger_provider(loggers)
