@@ -1,8 +1,7 @@
 """Does all set-up and runs one task: `python3 dev.py demo`, `test`, `lint`, `bench`, or `python` for others.
 
 Needs Python 3.10 to 3.13 and nothing else. Environments go into `.venv/`, one per Python version and purpose,
-and are used again while `pyproject.toml` and `constraints.txt` stay as they are. What follows a task's name is
-handed on to it.
+and are used again while `pyproject.toml` and `constraints.txt` stay as they are. A task gets what follows it.
 """
 
 import hashlib
@@ -44,24 +43,33 @@ class Environment:
         return self.folder / SCRIPTS / ("python.exe" if os.name == "nt" else "python")
 
     @property
+    def origin(self) -> str:
+        """What it cannot be kept without: environments cannot be moved or change their Python."""
+        return f"{sys.version} in {self.folder}\n"
+
+    @property
     def fingerprint(self) -> str:
-        """Of all that the installation depends on; the folder too, for environments cannot be moved."""
-        asked = (sys.version, str(self.folder), self.project, self.group)
-        inputs = [*asked, *(path.read_text("utf-8") for path in INPUTS)]
-        return hashlib.sha256("\0".join(inputs).encode()).hexdigest()
+        """Of all that the installation depends on."""
+        inputs = [self.project, self.group, *(path.read_text("utf-8") for path in INPUTS)]
+        return self.origin + hashlib.sha256("\0".join(inputs).encode()).hexdigest()
 
     def prepare(self) -> None:
-        """Make the environment, unless it is there and current."""
+        """Make the environment, or bring it up to date, unless it is current."""
         stamp = self.folder / "fingerprint"
-        if self.python.exists() and stamp.exists() and stamp.read_text("utf-8") == self.fingerprint:
+        found = stamp.read_text("utf-8") if stamp.exists() else ""
+        if found == self.fingerprint:
             return
         started = time.monotonic()
         where = self.folder.relative_to(ROOT)
-        print(f"dev.py: setting up {where} (once; {self.minutes})", file=sys.stderr, flush=True)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        _quietly(sys.executable, "-m", "venv", str(self.folder))
         pip = (str(self.python), "-m", "pip", "install", "--no-input", "--disable-pip-version-check")
-        _quietly(*pip, "--upgrade", PIP)
+        stamp.unlink(missing_ok=True)  # so that one that is left half done is made anew
+        if found.startswith(self.origin):
+            print(f"dev.py: bringing {where} up to date", file=sys.stderr, flush=True)
+        else:
+            print(f"dev.py: setting up {where} (once; {self.minutes})", file=sys.stderr, flush=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
+            _quietly(sys.executable, "-m", "venv", str(self.folder))
+            _quietly(*pip, "--upgrade", PIP)
         _quietly(*pip, "-c", str(CONSTRAINTS), "--group", self.group, "-e", self.project)
         stamp.write_text(self.fingerprint, "utf-8")
         took = time.monotonic() - started

@@ -87,7 +87,9 @@ def exchange(project: Path, messages: list[dict[str, Any]]) -> list[dict[str, An
                     if "id" in message:
                         with anyio.fail_after(30):
                             received: Any = await read.receive()
-                        answers.append(received.message.model_dump(by_alias=True, mode="json", exclude_none=True))
+                        answers.append(
+                            received.message.model_dump(by_alias=True, mode="json", exclude_none=True)
+                        )
                 await write.aclose()
         return answers
 

@@ -6,6 +6,7 @@ Run as a script it writes a large set to measure with: `python tests/otlp_files.
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 import time
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.json.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.json.common.trace_encoder import encode_spans
 from opentelemetry.sdk._logs import ReadableLogRecord
@@ -146,7 +148,7 @@ class Process:
         span.end(end)
         return f"{span.get_span_context().trace_id:032x}"
 
-    def _inner(self, inner: Inner, context: object, start: int, call: Call) -> int:
+    def _inner(self, inner: Inner, context: Context, start: int, call: Call) -> int:
         attributes: dict[str, Value] = {}
         if inner.scope == SCOPE:
             attributes = {
@@ -165,7 +167,7 @@ class Process:
             context=context,
             kind=kind,
             attributes=attributes,
-            start_time=start,  # type: ignore[arg-type]
+            start_time=start,
         )
         moment = start
         for child in inner.children:
@@ -185,7 +187,7 @@ class Process:
         self.folder.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as lines:
             for at in range(0, len(spans), batch):
-                lines.write(encode_spans(spans[at : at + batch]).to_json() + "\n")
+                lines.write(_line(encode_spans(spans[at : at + batch]).to_dict()))
         return path
 
     def event(self, name: str, attributes: Mapping[str, Value], *, ago: float = 60.0) -> Path:
@@ -202,7 +204,7 @@ class Process:
         path = self.folder / f"events-{stamp}-{self.pid}-1.jsonl"
         self.folder.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as lines:
-            lines.write(encode_logs([readable]).to_json() + "\n")
+            lines.write(_line(encode_logs([readable]).to_dict()))
         return path
 
     def state(self, *, active: int = 41, absent: int = 0, failed: int = 0, errors: int = 0, dropped: int = 0,
@@ -220,14 +222,17 @@ class Process:
         return self.event("context_telemetry.state", attributes, ago=ago)
 
 
+def _line(request: Mapping[str, object]) -> str:
+    return json.dumps(request, separators=(",", ":")) + "\n"
+
+
 def payload(size: int, kind: str = "tool_result", limit: int = 100_000) -> dict[str, Value]:
     return {"dataface.payload.size": size, "dataface.payload.kind": kind, "dataface.payload.limit": limit}
 
 
 def age(seconds: float, layer: str = "dbt_manifest", limit: float | None = None) -> dict[str, Value]:
-    return {"dataface.staleness.age": seconds, "dataface.staleness.layer": layer} | (
-        {} if limit is None else {"dataface.staleness.limit": limit}
-    )
+    promised: dict[str, Value] = {} if limit is None else {"dataface.staleness.limit": limit}
+    return {"dataface.staleness.age": seconds, "dataface.staleness.layer": layer, **promised}
 
 
 def database(rows: int = 50) -> dict[str, Value]:

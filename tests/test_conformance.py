@@ -1,4 +1,4 @@
-"""What a full run emits is what the conventions declare, both ways, and every way of counting gives the same numbers."""
+"""What a full run emits is what the conventions declare, both ways; every way of counting gives the same numbers."""
 
 from __future__ import annotations
 

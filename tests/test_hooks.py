@@ -1,4 +1,4 @@
-"""Placing and removing hook points: symmetric, idempotent, thread-safe, before or after the import of what is patched."""
+"""Placing and removing hook points: symmetric, idempotent, thread-safe, before or after their modules' import."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ def marked(original: Callable[..., Any]) -> Callable[..., Any]:
 def module() -> Iterator[types.ModuleType]:
     """A module that stands for a release's: it is imported, and a neighbour has bound its function already."""
     made = types.ModuleType("ct_target")
-    exec("def load(path): return path\nclass Source:\n    def names(self): return 1\nTABLE = {'a': load}", made.__dict__)
+    exec(
+        "def load(path): return path\nclass Source:\n    def names(self): return 1\nTABLE = {'a': load}",
+        made.__dict__,
+    )
     neighbour = types.ModuleType("ct_neighbour")
     neighbour.load = made.load  # type: ignore[attr-defined]
     sys.modules["ct_target"], sys.modules["ct_neighbour"] = made, neighbour
@@ -47,7 +50,9 @@ def test_every_binding_of_a_function_is_replaced_and_put_back(module: Any) -> No
 
 
 def test_methods_and_tables_are_replaced_in_place(module: Any) -> None:
-    installation = Installation((Hook("ct_target", "Source.names", marked), Hook("ct_target", "TABLE[*]", marked)))
+    installation = Installation(
+        (Hook("ct_target", "Source.names", marked), Hook("ct_target", "TABLE[*]", marked))
+    )
     installation.place()
     assert module.Source().names() == ("seen", 1)
     assert module.TABLE["a"]("x") == ("seen", "x")
@@ -79,7 +84,9 @@ def test_a_wrapper_that_cannot_be_made_never_breaks_the_import(module: Any) -> N
     assert module.load("x") == "x"
 
 
-def test_modules_imported_later_are_patched_then_and_not_after_removal(tmp_path: Any, monkeypatch: Any) -> None:
+def test_modules_imported_later_are_patched_then_and_not_after_removal(
+    tmp_path: Any, monkeypatch: Any
+) -> None:
     (tmp_path / "ct_late.py").write_text("def load(): return 1\n")
     (tmp_path / "ct_later.py").write_text("def load(): return 1\n")
     monkeypatch.syspath_prepend(str(tmp_path))

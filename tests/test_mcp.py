@@ -13,7 +13,14 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
-from context_telemetry.rehearsal.driver import HEALTHY_TOOLS, Client, every_resource, every_tool, resource, tool
+from context_telemetry.rehearsal.driver import (
+    HEALTHY_TOOLS,
+    Client,
+    every_resource,
+    every_tool,
+    resource,
+    tool,
+)
 from context_telemetry.rehearsal.sample import Sample
 
 pytestmark = pytest.mark.real
@@ -93,7 +100,9 @@ def test_a_call_before_initialisation_is_seen_with_its_error(sample: Sample, mem
     assert attributes(span)["error.type"] == str(answer["error"]["code"])
 
 
-def test_invalid_arguments_and_unknown_tools_are_tool_errors_without_reasons(sample: Sample, memory: Memory) -> None:
+def test_invalid_arguments_and_unknown_tools_are_tool_errors_without_reasons(
+    sample: Sample, memory: Memory
+) -> None:
     calls = [
         {"id": 1, "method": "tools/call", "params": {"name": "execute_query", "arguments": {}}},
         {"id": 2, "method": "tools/call", "params": {"name": "drop_everything", "arguments": {}}},
@@ -137,7 +146,9 @@ def test_malformed_trace_context_is_ignored(sample: Sample, memory: Memory) -> N
         assert not span.links
 
 
-def test_inner_operations_stand_below_their_request_worker_threads_included(sample: Sample, memory: Memory) -> None:
+def test_inner_operations_stand_below_their_request_worker_threads_included(
+    sample: Sample, memory: Memory
+) -> None:
     async def render(client: Client) -> None:
         memory.clear()
         await client.send(tool("render_dashboard", path="faces/customers.yml"))
@@ -146,7 +157,9 @@ def test_inner_operations_stand_below_their_request_worker_threads_included(samp
     entry = entry_of(memory.spans)
     assert entry.context is not None
     by_id = {span.context.span_id: span for span in memory.spans if span.context is not None}
-    spans = [span for span in memory.spans if span.name != "tools/list"]  # the client's own look at the schemas
+    spans = [
+        span for span in memory.spans if span.name != "tools/list"
+    ]  # the client's own look at the schemas
     names = sorted(span.name for span in spans)
     assert names.count("dashboard.render") == 1
     assert names.count("tools/call render_dashboard") == 1
@@ -165,7 +178,9 @@ def test_inner_operations_stand_below_their_request_worker_threads_included(samp
 def test_sql_on_the_warehouse_s_metadata_is_catalogue_access(sample: Sample, memory: Memory) -> None:
     async def ask(client: Client) -> None:
         memory.clear()
-        await client.send(tool("execute_query", sql="SELECT * FROM information_schema.columns", source="shop"))
+        await client.send(
+            tool("execute_query", sql="SELECT * FROM information_schema.columns", source="shop")
+        )
 
     with_client(sample.root, ask)
     (inner,) = [span for span in memory.spans if span.parent is not None]
@@ -173,7 +188,9 @@ def test_sql_on_the_warehouse_s_metadata_is_catalogue_access(sample: Sample, mem
     assert attributes(inner)["dataface.catalog.layers"] == ("metadata_sql",)
 
 
-def test_sizes_of_every_tool_and_resource_are_the_bytes_that_the_client_got(sample: Sample, memory: Memory) -> None:
+def test_sizes_of_every_tool_and_resource_are_the_bytes_that_the_client_got(
+    sample: Sample, memory: Memory
+) -> None:
     async def all_of_them(client: Client) -> None:
         memory.clear()
         await every_tool(client)
@@ -184,7 +201,9 @@ def test_sizes_of_every_tool_and_resource_are_the_bytes_that_the_client_got(samp
             if attributes(span).get("dataface.operation.name") in ("tool.call", "resource.read")
         ]
         assert len(entries) == len(client.answers)
-        assert [attributes(span)["dataface.payload.size"] for span in entries] == [a.size for a in client.answers]
+        assert [attributes(span)["dataface.payload.size"] for span in entries] == [
+            a.size for a in client.answers
+        ]
 
     with_client(sample.root, all_of_them)
 
@@ -244,4 +263,3 @@ def test_another_mcp_server_in_the_process_is_left_alone(memory: Memory) -> None
 
     asyncio.run(use())
     assert requests(memory) == []
-

@@ -40,7 +40,7 @@ def ambient() -> bool:
     return trace.get_current_span().get_span_context().is_valid
 
 
-# -- kinds of functions -------------------------------------------------------------------------------------------
+# -- kinds of functions --------------------------------------------------------------------------
 
 
 def test_a_decorated_function_is_one_span_with_what_was_asked_for(memory: Memory) -> None:
@@ -120,7 +120,7 @@ def test_a_decorated_function_keeps_its_name_signature_and_documentation() -> No
     assert str(inspect.signature(build)) == "(limit: 'int' = 3) -> 'str'"
 
 
-# -- generators ---------------------------------------------------------------------------------------------------
+# -- generators ----------------------------------------------------------------------------------
 
 
 def test_a_generator_forwards_send_throw_close_and_return_and_leaks_no_context(memory: Memory) -> None:
@@ -201,7 +201,7 @@ def test_an_async_generator_broken_out_of_leaks_no_context(memory: Memory) -> No
     assert attributes(memory.span("context.build"))["dataface.outcome"] == "ok"
 
 
-# -- outcomes -----------------------------------------------------------------------------------------------------
+# -- outcomes ------------------------------------------------------------------------------------
 
 
 def test_an_exception_passes_through_and_leaves_only_its_class(memory: Memory) -> None:
@@ -275,7 +275,9 @@ def test_reasons_rise_from_worker_threads_that_carry_the_context(memory: Memory)
         thread = threading.Thread(target=contextvars.copy_context().run, args=(work,))
         thread.start()
         thread.join()
-    assert attributes(memory.span("dashboard.render"))["dataface.degradation.reasons"] == ("source_substituted",)
+    assert attributes(memory.span("dashboard.render"))["dataface.degradation.reasons"] == (
+        "source_substituted",
+    )
 
 
 def test_an_inner_operation_that_outlives_its_entry_is_counted_as_its_own(memory: Memory) -> None:
@@ -287,7 +289,7 @@ def test_an_inner_operation_that_outlives_its_entry_is_counted_as_its_own(memory
     assert attributes(memory.span("query.execute"))["dataface.entry"] is True
 
 
-# -- readers ------------------------------------------------------------------------------------------------------
+# -- readers -------------------------------------------------------------------------------------
 
 
 @reader(reasons=("object_unknown",), layers=("dbt_adapter",))
@@ -295,7 +297,9 @@ def read_rows(call: Call) -> Reading | None:
     if call.error is not None:
         return Reading(outcome="failed", error_code="ERR-X")
     if not call.result:
-        return Reading(reasons=("object_unknown",), layers=("dbt_adapter",), unresolved=1, ages={"dbt_manifest": 7.5})
+        return Reading(
+            reasons=("object_unknown",), layers=("dbt_adapter",), unresolved=1, ages={"dbt_manifest": 7.5}
+        )
     return Reading(payload_size=len(call.result), payload_kind="schema_context", coordinates={"table": "t"})
 
 
@@ -367,7 +371,7 @@ def test_a_reader_that_fails_is_counted_and_the_result_is_untouched(
     assert "secret" not in captured.err
 
 
-# -- surface, limits ----------------------------------------------------------------------------------------------
+# -- surface, limits -----------------------------------------------------------------------------
 
 
 def test_the_surface_that_is_said_holds_for_everything_inside(memory: Memory) -> None:
@@ -396,7 +400,7 @@ def test_age_alone_is_a_number_and_not_a_reason(memory: Memory) -> None:
     assert build["dataface.staleness.age"] == 10_000_000.0
 
 
-# -- one span when decorated and hooked ---------------------------------------------------------------------------
+# -- one span when decorated and hooked ----------------------------------------------------------
 
 
 def test_a_decorated_function_that_is_also_hooked_is_one_span_with_both_readings(memory: Memory) -> None:
@@ -421,7 +425,7 @@ def test_recursion_of_a_decorated_and_hooked_function_is_a_span_each(memory: Mem
     assert len(memory.spans) == 3
 
 
-# -- nothing configured, sampled out ------------------------------------------------------------------------------
+# -- nothing configured, sampled out -------------------------------------------------------------
 
 
 def test_with_nobody_listening_nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> None:

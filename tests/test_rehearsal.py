@@ -5,6 +5,7 @@ First the rehearsal is held against real Dataface alone, then what is observed a
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -14,9 +15,10 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from conftest import Span, observe
+from conftest import Span, observe, spans_in
+from rich.console import Console
 
-from context_telemetry.rehearsal import driver
+from context_telemetry.rehearsal import demo, driver
 from context_telemetry.rehearsal.driver import ALWAYS_UNKNOWN, Answer, Client
 from context_telemetry.rehearsal.faults import FAULTS, Fault, Meeting
 from context_telemetry.rehearsal.sample import RehearsalError, Sample, create, require
@@ -147,7 +149,7 @@ Read = dict[str, list[tuple[Meeting, Span]]]
 
 
 def _observe_faults(folder: Path, project: Path, faults: list[Fault]) -> Read:
-    """Injects the faults in turn in one observed server; for each, its meetings and its twin with their spans."""
+    """Injects the faults in turn in one observed server; for each, its meetings and twin with their spans."""
     plan: list[tuple[str, Meeting]] = []
     before: dict[int, Callable[[], None]] = {}
 
@@ -201,3 +203,18 @@ def test_healthy_calls_of_every_tool_end_ok(sample: Sample, tmp_path: Path) -> N
     recorded = observe(tmp_path / "run", sample.root, driver.HEALTHY_TOOLS)
     read = [(span.attributes["gen_ai.tool.name"], span.outcome, span.reasons) for span in recorded.requested]
     assert read == [(call.tool, "ok", frozenset()) for call in driver.HEALTHY_TOOLS]
+
+
+# -- the demo
+
+
+@pytest.mark.real
+def test_the_demo_shows_a_healthy_project_and_then_every_fault_that_it_injects(tmp_path: Path) -> None:
+    told = io.StringIO()
+    done = demo.run(Console(file=told), tmp_path / "demo")
+    served = [span for span in spans_in(done.state_dir) if span.entry]
+    seen = frozenset().union(*(span.reasons for span in served))
+    assert seen == frozenset({"resource_unknown"}).union(*(fault.reasons for fault in done.faults))
+    assert {fault.name for fault in done.faults} == set(demo.DEMO_FAULTS)
+    assert all(fault.simulates.split()[0] in told.getvalue() for fault in done.faults)
+    assert {path.name for path in done.folder.iterdir()} == {"README.md", "shop", "shop.before", "telemetry"}

@@ -1,4 +1,4 @@
-"""The command line. `main` is the entry point; importing this costs nothing, since `run` starts somebody's server."""
+"""The command line. `main` is the entry point; importing it costs nothing: `run` starts a server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def main() -> None:
     """Run the command that `sys.argv` names, and exit with its code."""
     arguments = sys.argv[1:]
     if arguments[:2] == ["run", "--"] and arguments[2:]:
-        # Not through the parser: what follows belongs to the command, and its start should cost no more than it must.
+        # Not through the parser: what follows belongs to the command, and it is not to start later for us.
         from context_telemetry.pipeline.launch import run_command
 
         sys.exit(run_command(arguments[2:]))

@@ -21,7 +21,7 @@ app = typer.Typer(
 
 Project = Annotated[
     Path | None,
-    typer.Option("--project", help="Folder of the Dataface project.", show_default="found from here"),
+    typer.Option("--project", help="Folder of the Dataface project.", show_default="from here upwards"),
 ]
 StateDir = Annotated[
     Path | None, typer.Option("--state-dir", help="Where local files are kept.", show_default="per user")
@@ -128,8 +128,13 @@ def demo(
 ) -> None:
     """A sample project, a real MCP client and a few faults, in under two minutes."""
     from context_telemetry.cli import demo as screen
+    from context_telemetry.rehearsal.sample import RehearsalError
 
-    raise typer.Exit(screen.show(directory, keep=keep))
+    try:
+        code = screen.show(directory, keep=keep)
+    except RehearsalError as error:
+        _stop(str(error))
+    raise typer.Exit(code)
 
 
 @app.command()

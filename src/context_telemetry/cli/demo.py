@@ -1,10 +1,12 @@
-"""`demo`: runs the rehearsal's sample project and shows what it left, by the screens that every project has."""
+"""`demo`: runs the rehearsal's sample project and shows what it left, by the screens of every project."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from rich.rule import Rule
+from rich.text import Text
 
 from context_telemetry.cli import status as status_screen
 from context_telemetry.cli import text, traces
@@ -18,7 +20,7 @@ def show(directory: Path | None, *, keep: bool) -> int:
     """Run the demo and show health, degraded calls and one trace; 0 when every fault was seen, else 1."""
     from context_telemetry.rehearsal import demo
 
-    console = text.console()
+    console = text.console(markup=True)
     done = demo.run(console, directory)
     place = find(done.project, done.state_dir)
     history = History(place.folder)
@@ -37,14 +39,10 @@ def show(directory: Path | None, *, keep: bool) -> int:
     seen = {reason.reason for reason in history.reasons()}
     missed = [fault.name for fault in done.faults if not set(fault.reasons) <= seen]
     if missed:
-        console.print(f"not seen: {', '.join(missed)}", style="red")
-    if not keep:
-        import shutil
-
-        shutil.rmtree(done.project, ignore_errors=True)
-        shutil.rmtree(place.folder, ignore_errors=True)
+        console.print(Text(f"not seen: {', '.join(missed)}", "red"))
+    if keep:
+        console.print(Rule("look into it", align="left"))
+        console.print(Text(f"cd {done.project}\nexport CONTEXT_TELEMETRY_STATE_DIR={done.state_dir}"))
     else:
-        console.print(
-            f"look into it: cd {done.project} && CONTEXT_TELEMETRY_STATE_DIR={done.state_dir} context-telemetry status"
-        )
+        shutil.rmtree(done.folder, ignore_errors=True)
     return 1 if missed else 0

@@ -1,7 +1,7 @@
-"""`doctor`: what is installed, what is observed, where telemetry goes, and what is unguarded or not configured.
+"""`doctor`: what is installed and observed, where telemetry goes, what is unguarded or not configured.
 
-It looks at the Python that it runs in and at this project's settings; what a host does with providers of its own
-it cannot see, and says so.
+It looks at the Python that it runs in and at this project's settings. What a host does with providers of its
+own it cannot see, and says so.
 """
 
 from __future__ import annotations
@@ -255,5 +255,5 @@ def _guard(section: str, *, content: bool) -> Iterator[Check]:
         if os.environ.get(variable):
             yield Check(
                 section, "providers", "note", f"{variable} is set",
-                "providers that the host makes are used as they are: what neighbours put on their spans is unguarded",
+                "providers that a host makes are used as they are: neighbours' spans are unguarded",
             )  # fmt: skip

@@ -233,7 +233,7 @@ def _footer(seen: Status) -> Iterator[RenderableType]:
 
 
 def document(seen: Status) -> dict[str, Any]:
-    """The status as JSON data, of the schema that `schema` names: keys are only added while its number stands.
+    """The status as JSON, of the schema that `schema` names: while its number stands, keys are only added.
 
     Times are ISO 8601 in UTC, durations and ages seconds, sizes bytes, ratios 0 to 1; null is "not known".
     """

@@ -25,15 +25,15 @@ _WINDOW = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w)")
 _PIPED_WIDTH = 120
 
 
-def console(stream: TextIO | None = None) -> Console:
-    """A console for stdout (or `stream`): coloured only on a terminal, wide enough when piped, never guessing links."""
+def console(stream: TextIO | None = None, *, markup: bool = False) -> Console:
+    """A console for stdout (or `stream`): coloured only on a terminal, and wide enough when piped."""
     file = stream or sys.stdout
     width = None if file.isatty() or os.environ.get("COLUMNS") else _PIPED_WIDTH
-    return Console(file=file, width=width, highlight=False, emoji=False, markup=False, legacy_windows=False)
+    return Console(file=file, width=width, highlight=False, emoji=False, markup=markup, legacy_windows=False)
 
 
 def window(text: str) -> float | None:
-    """Seconds of a window like `90s`, `30m`, `1h`, `7d`; None for `all`. Raises ValueError with what is allowed."""
+    """Seconds of a window like `90s`, `30m`, `1h`, `7d`; None for `all`. Raises ValueError."""
     if text == "all":
         return None
     match = _WINDOW.fullmatch(text.strip())

@@ -61,7 +61,7 @@ def calls(history: History, chosen: Filter) -> list[Call]:
 
 
 def table(found: Sequence[Call]) -> RenderableType:
-    """The list; what went wrong goes on a line of its own, so that nothing important is cut on a narrow screen."""
+    """The list. What went wrong has a line of its own, so that no narrow screen cuts it."""
     if not found:
         return Text("no call matches; look further back with --since", "dim")
     rows = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")

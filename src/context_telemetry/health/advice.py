@@ -1,4 +1,4 @@
-"""What to do about each reason, in a few words that fit beside it on a narrow screen; the runbooks say it at length."""
+"""What to do about each reason, in the few words that fit beside it; runbooks say it at length."""
 
 from __future__ import annotations
 

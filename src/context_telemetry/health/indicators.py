@@ -1,6 +1,6 @@
 """What healthy means, said once: every indicator with its measure, its limit and what a user notices.
 
-An indicator measures; `evaluate` compares. Local verdicts come from here, and rules and panels are to as well.
+An indicator measures; `evaluate` compares. Local verdicts come from here, as rules and panels are to.
 """
 
 from __future__ import annotations
@@ -63,8 +63,7 @@ class Indicator:
     limit: str | None = None
     minimum: str | None = None
     required: bool = False
-    """Whether nothing is known as a whole while nothing is known of this one. Without it, nothing of its kind was
-    served, and that is no flaw."""
+    """Whether the whole is unknown while this is. Of the others nothing was served, and that is no flaw."""
 
 
 def _telemetry_silent(facts: Facts) -> Iterable[Measured]:

@@ -1,4 +1,4 @@
-"""What the history answers with: small frozen records, times in Unix seconds, durations in seconds, sizes in bytes."""
+"""What the history answers with: small records. Times are Unix seconds, durations seconds, sizes bytes."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Spread:
-    """How a size, an age or a duration is spread. `limit` is the lowest that was applied, `over` how many exceeded theirs."""
+    """How sizes, ages or durations are spread. `limit` is the lowest applied, `over` counts those above theirs."""
 
     name: str
     surface: str

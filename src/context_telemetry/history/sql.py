@@ -1,8 +1,8 @@
 """The statements that read OTLP JSON lines with DuckDB; nothing here knows what a number means.
 
-A line is parsed once, into a typed structure that names only what is read. Each step then hands on nothing but
-small columns beside the list that the next one unnests: a row that still refers to its whole line costs a copy
-of it per span, and minutes instead of a second.
+A line is parsed once, into a typed structure that names only what is read. Each step then hands on nothing
+but small columns beside the list that the next one unnests: a row that still refers to its whole line costs a
+copy of it per span, and minutes instead of a second.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from context_telemetry.conventions import names
 
 # A batch is a line; the largest that the pipeline writes is far below. The buffer decides the memory used.
-_LINE_BYTES = 16 * 1024 * 1024
+_LINE_BYTES = 8 * 1024 * 1024
 _BUFFER_BYTES = 2 * _LINE_BYTES
 
 _VALUE = {
@@ -36,7 +36,13 @@ _SPAN_SHAPE = {
 }
 
 # Column of the table `spans` <- attribute of the span and the field of its value, or for the resource likewise.
-_TEXT, _WHOLE, _REAL, _TRUTH, _TEXTS = "stringValue", "intValue", "doubleValue", "boolValue", "arrayValue.values"
+_TEXT, _WHOLE, _REAL, _TRUTH, _TEXTS = (
+    "stringValue",
+    "intValue",
+    "doubleValue",
+    "boolValue",
+    "arrayValue.values",
+)
 _COLUMNS = (
     ("entry", names.DATAFACE_ENTRY, _TRUTH),
     ("operation", names.DATAFACE_OPERATION_NAME, _TEXT),
@@ -68,8 +74,8 @@ _TYPES = {_TEXT: "VARCHAR", _WHOLE: "BIGINT", _REAL: "DOUBLE", _TRUTH: "BOOLEAN"
 def lines(files: Sequence[Path]) -> str:
     """A relation (file, line) of every line of the files, whatever is in it.
 
-    Read as one column of text without quotes: several times quicker than DuckDB's JSON reader, and a line that
-    is no UTF-8 is left out where the JSON reader would give up the file.
+    Read as one column of text without quotes: several times quicker than DuckDB's JSON reader, and a line
+    that is no UTF-8 is left out where the JSON reader would give up the file.
     """
     listed = ", ".join(_quoted(path) for path in files)
     return (
@@ -86,9 +92,7 @@ def broken_lines(files: Sequence[Path]) -> str:
 
 def fill_spans(files: Sequence[Path], since: float | None) -> str:
     """Fill the table `spans` with what health needs of every span of ours that ended in the window."""
-    declared = ", ".join(
-        f"{column} {_TYPES[field]}" for column, _, field in (*_COLUMNS, *_RESOURCE_COLUMNS)
-    )
+    declared = ", ".join(f"{column} {_TYPES[field]}" for column, _, field in (*_COLUMNS, *_RESOURCE_COLUMNS))
     fixed = "trace_id VARCHAR, name VARCHAR, started DOUBLE, ended DOUBLE, seconds DOUBLE"
     table = f"CREATE OR REPLACE TEMP TABLE spans ({fixed}, {declared})"
     if not files:
@@ -101,7 +105,8 @@ def fill_spans(files: Sequence[Path], since: float | None) -> str:
         SELECT span.traceId, span.name, span.startTimeUnixNano / 1e9, span.endTimeUnixNano / 1e9,
                (span.endTimeUnixNano - span.startTimeUnixNano) / 1e9, {picked}, {resource}
         FROM (
-            SELECT item AS span, item.attributes AS attributes, [a.key FOR a IN item.attributes] AS keys, {resource}
+            SELECT item AS span, item.attributes AS attributes, {resource},
+                   [a.key FOR a IN item.attributes] AS keys
             FROM {items(files, "spans", _SPAN_SHAPE)} WHERE scope = '{names.SCOPE}'
         ) WHERE span.traceId IS NOT NULL {window}"""
 

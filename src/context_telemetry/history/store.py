@@ -42,7 +42,7 @@ class TraceNotFound(LookupError):
 class History:
     """The recorded past of one project. Times are Unix seconds; `since` leaves out what ended earlier.
 
-    Files are read once, at the first question. An empty or missing folder answers every question with nothing.
+    Files are read once, at the first question. An empty or missing folder has nothing to every question.
     """
 
     def __init__(self, folder: Path, *, since: float | None = None) -> None:
@@ -56,7 +56,7 @@ class History:
 
     @cached_property
     def event_files(self) -> local.Files:
-        # All of them: a process says its state when it starts, long before the window perhaps. They are small.
+        # All of them: a process says its state when it starts, perhaps long before the window.
         return local.find(self.folder, "events")
 
     @cached_property
@@ -102,7 +102,8 @@ class History:
                       arg_max(size, by_size), arg_max(size_limit, by_size), arg_max(age, by_age),
                       arg_max(age_layer, by_age), arg_max(age_limit, by_age)
                FROM (SELECT *, (size > coalesce(size_limit, size), size) AS by_size,
-                            (age > coalesce(age_limit, age), age) AS by_age FROM entries) GROUP BY surface, client ORDER BY count(*) DESC, surface, client""",
+                            (age > coalesce(age_limit, age), age) AS by_age FROM entries)
+               GROUP BY surface, client ORDER BY count(*) DESC, surface, client""",
         )
 
     def reasons(self) -> list[ReasonSeen]:
@@ -157,7 +158,8 @@ class History:
     def processes(self) -> list[ProcessSeen]:
         return self._each(
             ProcessSeen,
-            """SELECT any_value(pid), coalesce(instance, '-'), any_value(coalesce(release, '-')), min(started), max(ended),
+            """SELECT any_value(pid), coalesce(instance, '-'), any_value(coalesce(release, '-')),
+                      min(started), max(ended),
                       coalesce(list_sort(list_distinct(list(client) FILTER (entry))), []),
                       count(*) FILTER (entry)
                FROM spans GROUP BY instance ORDER BY max(ended) DESC""",
@@ -172,7 +174,8 @@ class History:
             return []
         rows = self._rows(
             f"""SELECT item, coalesce(instance, '-'), pid
-                FROM {sql.items(self.event_files.readable, "logRecords", "JSON")} WHERE scope = '{names.SCOPE}'"""
+                FROM {sql.items(self.event_files.readable, "logRecords", "JSON")}
+                WHERE scope = '{names.SCOPE}'"""
         )
         found = []
         for item, instance, pid in rows:

@@ -3,6 +3,11 @@
 `DatafaceInstrumentor` is the door for everybody: `instrument()`, `opentelemetry-instrument` and `run` go through it.
 """
 
-from context_telemetry.instrumentation.instrumentor import DatafaceInstrumentor, hook_states, probe, report_state
+from context_telemetry.instrumentation.instrumentor import (
+    DatafaceInstrumentor,
+    hook_states,
+    probe,
+    report_state,
+)
 
 __all__ = ["DatafaceInstrumentor", "hook_states", "probe", "report_state"]

@@ -28,7 +28,7 @@ class Hook:
     ``target`` is a path inside ``module``: ``function``, ``Class.method`` or ``TABLE[*]`` (every value of a dict).
     ``aliases`` are other places that bind the same object at import, as ``module:path``. ``parameters`` are names that
     the observed function must have, or the hook is not placed. ``since`` and ``until`` bound the Dataface releases
-    (inclusive) that have it; ``package`` is the distribution whose absence makes the hook irrelevant.
+    (inclusive) that have it.
     """
 
     module: str
@@ -151,7 +151,9 @@ def _bindings(module: ModuleType, path: str) -> Iterator[_Placed]:
         if not isinstance(found, dict) or not found:
             raise LookupError(f"{module.__name__} has no table {path}")
         for key, value in list(found.items()):
-            yield _Placed(functools.partial(found.get, key), functools.partial(found.__setitem__, key), value, None)
+            yield _Placed(
+                functools.partial(found.get, key), functools.partial(found.__setitem__, key), value, None
+            )
         return
     # The raw attribute: a class's own static and class methods must go back as what they were.
     holder = vars(owner) if owner is not None else {}
@@ -161,7 +163,7 @@ def _bindings(module: ModuleType, path: str) -> Iterator[_Placed]:
 
 
 def _bindings_if_there(module: ModuleType | None, path: str) -> list[_Placed]:
-    """As `_bindings`, but a module that is not imported, or not to its end, will bind the wrapper when it gets there."""
+    """As `_bindings`; a module that is not imported, or not to its end, will bind the wrapper when it gets there."""
     try:
         return list(_bindings(module, path)) if module is not None else []
     except LookupError:

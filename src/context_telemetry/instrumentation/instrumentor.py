@@ -8,7 +8,9 @@ import threading
 from collections.abc import Collection
 from typing import Any
 
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-defined]  # it opts out of type checking
+    BaseInstrumentor,
+)
 
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation import catalog, manifest, mcp, queries, rendering, session, tools
@@ -37,7 +39,7 @@ def installed_release() -> str | None:
         return None
 
 
-class DatafaceInstrumentor(BaseInstrumentor):
+class DatafaceInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # see its import
     """Places the hooks for the installed Dataface release, before or after Dataface is imported."""
 
     def instrumentation_dependencies(self) -> Collection[str]:

@@ -33,7 +33,7 @@ _CHECKED_SUFFIXES = (".sql", ".py", ".csv")
 _Identity = tuple[str, int, int, int]
 
 
-# -- the reader of `load_dbt_manifest` ----------------------------------------------------------------------------
+# -- the reader of `load_dbt_manifest` -----------------------------------------------------------
 
 
 @reader(
@@ -69,9 +69,7 @@ def read_manifest(call: Call) -> Reading | None:
     elif present and _is_stale(served):
         reasons.append("manifest_stale")
     age = _age(manifest)
-    return Reading(
-        reasons=tuple(reasons), ages={} if age is None else {_ARTIFACT: age}, layers=(_ARTIFACT,)
-    )
+    return Reading(reasons=tuple(reasons), ages={} if age is None else {_ARTIFACT: age}, layers=(_ARTIFACT,))
 
 
 def generated_at(manifest: Any) -> float | None:
@@ -100,7 +98,7 @@ def _is_stale(served: Any) -> bool:
     return watched is not None and watched.is_stale()
 
 
-# -- the worker's side --------------------------------------------------------------------------------------------
+# -- the worker's side ---------------------------------------------------------------------------
 
 
 def _identity(path: str) -> _Identity | None:
@@ -170,7 +168,10 @@ class _Watched:
         was_stale, was_state, was_identity = self.stale, self.state, self.identity
         self.identity, self.stale, self.state = identity, stale, state
         if (state, identity) != (was_state, was_identity) and not (state == "missing" and was_state is None):
-            attributes: dict[str, Any] = {names.DATAFACE_ARTIFACT: _ARTIFACT, names.DATAFACE_ARTIFACT_STATE: state}
+            attributes: dict[str, Any] = {
+                names.DATAFACE_ARTIFACT: _ARTIFACT,
+                names.DATAFACE_ARTIFACT_STATE: state,
+            }
             if built is not None:
                 attributes[names.DATAFACE_ARTIFACT_BUILT_AT] = built
             recorder.event(names.EVENT_DATAFACE_ARTIFACT_CHANGED, attributes, warning=state != "ok")
@@ -198,7 +199,11 @@ def _checksums(manifest: dict[str, Any]) -> dict[str, tuple[str, str]]:
         if own is not None and node.get("package_name") != own:
             continue
         path, checksum = node.get("original_file_path"), node.get("checksum")
-        if not isinstance(path, str) or not isinstance(checksum, dict) or not path.endswith(_CHECKED_SUFFIXES):
+        if (
+            not isinstance(path, str)
+            or not isinstance(checksum, dict)
+            or not path.endswith(_CHECKED_SUFFIXES)
+        ):
             continue
         if checksum.get("name") in hashlib.algorithms_guaranteed:
             expected[path] = (checksum["name"], str(checksum.get("checksum")))

@@ -55,7 +55,7 @@ class _Session:
     protocol: str | None = None
     pending: dict[str | int, Operation] = field(default_factory=dict)
 
-    # -- what comes in and goes out ------------------------------------------------------------------------------
+    # -- what comes in and goes out ---------------------------------------------------------------
 
     def received(self, message: Any) -> None:
         """A message from the client: a request begins an operation."""
@@ -103,7 +103,7 @@ class _Session:
             attributes[names.ERROR_TYPE] = type(error).__name__
         recorder.event(names.EVENT_DATAFACE_SESSION_ENDED, attributes, warning=False)
 
-    # -- one request ---------------------------------------------------------------------------------------------
+    # -- one request ------------------------------------------------------------------------------
 
     def _begin(self, request_id: str | int, method: str, params: Mapping[str, Any]) -> None:
         if not recorder.live():
@@ -242,7 +242,7 @@ class _WriteStream:
         return getattr(self._stream, name)
 
 
-# -- hooks --------------------------------------------------------------------------------------------------------
+# -- hooks ---------------------------------------------------------------------------------------
 
 
 def _wrap_create_server(create_server: Any) -> Any:
@@ -318,7 +318,13 @@ HOOKS = (
         aliases=("dataface.ai.mcp:create_server",),
         since="0.1.2",
     ),
-    Hook("dataface.ai.mcp.server", "run_server", _wrap_run_server, aliases=("dataface.ai.mcp:run_server",), since="0.1.2"),
+    Hook(
+        "dataface.ai.mcp.server",
+        "run_server",
+        _wrap_run_server,
+        aliases=("dataface.ai.mcp:run_server",),
+        since="0.1.2",
+    ),
     Hook(
         "mcp.server.lowlevel.server",
         "Server.run",

@@ -32,7 +32,7 @@ _DB_SYSTEMS = {
 _CATALOG_OPERATIONS = frozenset({"catalog.resolve", "catalog.profile", "query.describe", "query.execute"})
 
 
-# -- AdapterRegistry.execute --------------------------------------------------------------------------------------
+# -- AdapterRegistry.execute ---------------------------------------------------------------------
 
 
 def _asked(call: Call) -> tuple[str, Mapping[str, AttributeValue]]:
@@ -88,7 +88,11 @@ def read_execute(call: Call) -> Reading | None:
         if isinstance(rows, list):
             attributes[names.DB_RESPONSE_RETURNED_ROWS] = len(rows)
     return Reading(
-        reasons=reasons, error_type=error_type, error_code=error_code, unresolved=unresolved, attributes=attributes
+        reasons=reasons,
+        error_type=error_type,
+        error_code=error_code,
+        unresolved=unresolved,
+        attributes=attributes,
     )
 
 
@@ -106,7 +110,9 @@ class _SourceDecision:
         self.code: str | None = None
 
 
-def _source_reasons(decision: _SourceDecision | None, elsewhere: bool, ran: bool) -> tuple[tuple[str, ...], int]:
+def _source_reasons(
+    decision: _SourceDecision | None, elsewhere: bool, ran: bool
+) -> tuple[tuple[str, ...], int]:
     if decision is None:
         return (), 0
     reasons = []
@@ -174,7 +180,7 @@ def _tap_driver_error(call: Call) -> None:
         op.notes["refused"] = True  # by Dataface itself, before the query reached a connection
 
 
-# -- the profile, the adapter, the source's configuration ---------------------------------------------------------
+# -- the profile, the adapter, the source's configuration ----------------------------------------
 
 
 def _tap_profile(call: Call) -> None:
@@ -204,7 +210,10 @@ def _tap_source_config(call: Call) -> None:
     registry = call.argument("self")
     if not registry._sources.all():
         op.degraded("source_unconfigured")
-    op.inner_failure = (error_class(call.error), known_code(getattr(getattr(call.error, "code", None), "code", None)))
+    op.inner_failure = (
+        error_class(call.error),
+        known_code(getattr(getattr(call.error, "code", None), "code", None)),
+    )
 
 
 @reader()
@@ -224,7 +233,11 @@ HOOKS = (
         ),
         parameters=("query",),
     ),
-    Hook("dataface.core.execute.adapters.adapter_registry", "AdapterRegistry.get_adapter", tap(_tap_get_adapter)),
+    Hook(
+        "dataface.core.execute.adapters.adapter_registry",
+        "AdapterRegistry.get_adapter",
+        tap(_tap_get_adapter),
+    ),
     Hook(
         "dataface.core.execute.adapters.adapter_registry",
         "AdapterRegistry.resolve_source_config",
@@ -237,7 +250,10 @@ HOOKS = (
         parameters=("authored", "face_sources", "project_sources"),
     ),
     Hook(
-        "dataface.core.execute.adapters.duckdb_adapter", "_classify_duckdb_error", tap(_tap_driver_error), parameters=("exc",)
+        "dataface.core.execute.adapters.duckdb_adapter",
+        "_classify_duckdb_error",
+        tap(_tap_driver_error),
+        parameters=("exc",),
     ),
     Hook(
         "dataface.core.execute.adapters.base",

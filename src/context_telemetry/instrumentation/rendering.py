@@ -24,7 +24,7 @@ _DASHBOARD_SEARCH = "dashboard.search"
 _ERROR_TEXT_LIMIT = 4_096
 
 
-# -- rendering ----------------------------------------------------------------------------------------------------
+# -- rendering -----------------------------------------------------------------------------------
 
 
 def _charts(layout: Any) -> Iterator[str]:
@@ -74,9 +74,12 @@ def read_render(call: Call) -> Reading | None:
 
 
 def _failed_charts(errors: Any) -> int:
-    """How many charts the errors are about; an error that names no chart counts as one of its own."""
-    named = {error.chart for error in errors if error.chart}
-    return len(named) + sum(1 for error in errors if not error.chart)
+    """How many charts the errors are about; an error that names no chart counts as one of its own.
+
+    0.4.0 leaves ``chart`` empty and names it in the error's fields and authoring path (``charts.NAME``).
+    """
+    named = [error.chart or error.fields.get("chart_id") or error.path for error in errors]
+    return len({name for name in named if name}) + sum(1 for name in named if not name)
 
 
 def _wrap_pool(pool: Any) -> Any:
@@ -89,7 +92,7 @@ def _wrap_pool(pool: Any) -> Any:
     return functools.update_wrapper(ContextPool, pool, updated=())
 
 
-# -- searching and listing ----------------------------------------------------------------------------------------
+# -- searching and listing -----------------------------------------------------------------------
 
 
 def _left_out(op_name: str = _DASHBOARD_SEARCH) -> None:
@@ -134,7 +137,7 @@ def read_listing(call: Call) -> Reading | None:
     return Reading(reasons=("face_unreadable",), unresolved=len(skipped))
 
 
-# -- resources ----------------------------------------------------------------------------------------------------
+# -- resources -----------------------------------------------------------------------------------
 
 
 def _tap_resource(call: Call) -> None:

@@ -1,4 +1,4 @@
-"""What happens when the library itself fails inside a host: it is counted, warned of once per place, and the host goes on.
+"""What happens when the library fails inside a host: it is counted, warned of once per place, and the host goes on.
 
 Nothing here raises, and nothing here writes to standard output, which belongs to the host.
 """

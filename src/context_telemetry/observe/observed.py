@@ -307,7 +307,12 @@ class _Decorator:
 
     @overload
     def __call__(
-        self, /, *, reader: AnyReader | None = None, attributes: Mapping[str, AttributeValue] | None = None, **coordinates: str
+        self,
+        /,
+        *,
+        reader: AnyReader | None = None,
+        attributes: Mapping[str, AttributeValue] | None = None,
+        **coordinates: str,
     ) -> Callable[[F], F]: ...
 
     def __call__(

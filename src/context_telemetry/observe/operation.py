@@ -128,7 +128,7 @@ class Operation:
         self.span: Span = recorder.start(self, context)
         self.context: Context = otel_context.set_value(_KEY, self, recorder.context_of(self.span, context))
 
-    # -- what the caller says -------------------------------------------------------------------------------------
+    # -- what the caller says ---------------------------------------------------------------------
 
     def read(self, result: Any) -> None:
         """Read ``result`` with the reader that is registered for this operation."""
@@ -209,7 +209,7 @@ class Operation:
             elif isinstance(value, str):
                 self.attributes[name] = value
 
-    # -- its life -------------------------------------------------------------------------------------------------
+    # -- its life ---------------------------------------------------------------------------------
 
     def attach(self) -> None:
         """Make this the current operation of this thread or task, until `detach`."""
@@ -296,7 +296,7 @@ class Operation:
                 self.degraded("payload_over_budget")
 
 
-class operation:  # noqa: N801  # a public name of the vocabulary, read as a statement: `with operation("catalog.resolve"):`
+class operation:  # a public name of the vocabulary, read as a statement: `with operation("catalog.resolve"):`
     """Observe the block as one operation: ``with operation("catalog.resolve", source="shop") as op: ...``.
 
     Keywords are the coordinates ``source``, ``schema``, ``table``, ``column``. Raises ValueError when made with an
@@ -318,7 +318,9 @@ class operation:  # noqa: N801  # a public name of the vocabulary, read as a sta
         op.attach()
         return op
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         op = self._op
         if op is None:
             return

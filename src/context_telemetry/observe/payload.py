@@ -16,5 +16,6 @@ def utf8_size(text: str) -> int:
     if text.isascii():
         return len(text)
     return sum(
-        len(text[start : start + _CHUNK].encode("utf-8", "surrogatepass")) for start in range(0, len(text), _CHUNK)
+        len(text[start : start + _CHUNK].encode("utf-8", "surrogatepass"))
+        for start in range(0, len(text), _CHUNK)
     )

@@ -29,7 +29,7 @@ def on_open(callback: _Callback) -> None:
 
 
 def opened(root: Path | None, name: str | None = None) -> None:
-    """Say that the project at ``root`` is being served. Only the first call counts; no root: telemetry with no project."""
+    """Say that the project at ``root`` is being served. Only the first call counts; no root: no project."""
     global _bound
     with _lock:
         if _bound is not None:

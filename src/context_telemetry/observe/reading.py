@@ -114,7 +114,10 @@ class Reader:
     __slots__ = ("function", "layers", "reasons")
 
     def __init__(
-        self, function: Callable[[Call], Reading | None], reasons: tuple[str, ...] = (), layers: tuple[str, ...] = ()
+        self,
+        function: Callable[[Call], Reading | None],
+        reasons: tuple[str, ...] = (),
+        layers: tuple[str, ...] = (),
     ) -> None:
         check_names("reason", reasons, names.REASONS)
         check_names("layer", layers, names.LAYERS)
@@ -144,7 +147,7 @@ _registered: dict[str, AnyReader] = {}
 
 
 def register_reader(operation: str, read: AnyReader) -> None:
-    """Make ``read`` the reader that ``op.read(result)`` uses for ``operation``. Raises ValueError for an unknown name."""
+    """Make ``read`` what ``op.read(result)`` uses for ``operation``. Raises ValueError for an unknown name."""
     check_names("operation", (operation,), names.OPERATIONS)
     _registered[operation] = read
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _ERROR = Status(StatusCode.ERROR)
 _OTHER = "_OTHER"
-# Label sets are remembered by the raw values that they were made from, which clients can vary: forget them at this many.
+# Label sets are remembered by the raw values that they were made from. Clients can vary those: forget at this many.
 _REMEMBERED = 4_096
 
 
@@ -67,7 +67,9 @@ class OpenTelemetryRecorder:
         self._logger: Any = None
         self._metered = meter_provider is not None
         self._points = _Points(
-            opentelemetry.metrics.get_meter(names.SCOPE, names.VERSION, meter_provider, schema_url=names.SCHEMA_URL)
+            opentelemetry.metrics.get_meter(
+                names.SCOPE, names.VERSION, meter_provider, schema_url=names.SCHEMA_URL
+            )
         )
 
     def start(self, op: Operation, parent: Context | None) -> Span:
@@ -96,10 +98,15 @@ class OpenTelemetryRecorder:
         from opentelemetry import _logs
 
         if self._logger is None:
-            self._logger = _logs.get_logger(names.SCOPE, names.VERSION, self._logger_provider, names.SCHEMA_URL)
+            self._logger = _logs.get_logger(
+                names.SCOPE, names.VERSION, self._logger_provider, names.SCHEMA_URL
+            )
         severity = _logs.SeverityNumber.WARN if warning else _logs.SeverityNumber.INFO
         self._logger.emit(
-            event_name=name, attributes=dict(attributes), severity_number=severity, severity_text=severity.name
+            event_name=name,
+            attributes=dict(attributes),
+            severity_number=severity,
+            severity_text=severity.name,
         )
         self._points.event(name, attributes)
 
@@ -134,7 +141,9 @@ class _Points:
         self._lock = threading.Lock()
         self._plans: dict[tuple[object, ...], tuple[_Step, ...]] = {}
         self._remembered: dict[tuple[object, ...], _Series] = {}
-        self._series: dict[str, dict[tuple[object, ...], _Series]] = {metric.name: {} for metric in names.METRICS}
+        self._series: dict[str, dict[tuple[object, ...], _Series]] = {
+            metric.name: {} for metric in names.METRICS
+        }
         self._histograms: dict[str, Histogram] = {}
         for metric in names.METRICS:
             name, unit, brief = metric.name, metric.unit, metric.brief
@@ -171,17 +180,26 @@ class _Points:
                 continue
             for item in attributes[metric.each]:  # type: ignore[union-attr]  # `each` names a list attribute
                 label = next(label for label, source in step.labels if source == metric.each)
-                self._add(self._canonical(metric.name, {**series.labels, label: item}), _number(metric.value, attributes))
+                self._add(
+                    self._canonical(metric.name, {**series.labels, label: item}),
+                    _number(metric.value, attributes),
+                )
 
     def event(self, name: str, attributes: Mapping[str, AttributeValue]) -> None:
         """Take over what an event says: gauges and cumulative numbers are set, durations recorded."""
         for metric in names.METRICS:
-            if metric.source != "event" or metric.when.get("event") != name or not _applies(metric, attributes):
+            if (
+                metric.source != "event"
+                or metric.when.get("event") != name
+                or not _applies(metric, attributes)
+            ):
                 continue
             labels = {each: attributes[each] for each in metric.attributes if each in attributes}
             if metric.parts is not None and metric.each is not None:
                 for part, attribute in metric.parts.items():
-                    self._set(self._canonical(metric.name, {**labels, metric.each: part}), attributes[attribute])
+                    self._set(
+                        self._canonical(metric.name, {**labels, metric.each: part}), attributes[attribute]
+                    )
             elif metric.instrument == "histogram":
                 self._histograms[metric.name].record(attributes[str(metric.value)], labels)  # type: ignore[arg-type]
             else:
@@ -194,13 +212,20 @@ class _Points:
                 continue
             read_from = metric.read_from or {}
             labels = tuple((label, read_from.get(label, label)) for label in metric.attributes)
-            guards = [guard for label, _ in labels if label in names.BOUNDS for guard, _ in names.BOUNDS[label].unless]
+            guards = [
+                guard
+                for label, _ in labels
+                if label in names.BOUNDS
+                for guard, _ in names.BOUNDS[label].unless
+            ]
             exploded = () if metric.each is None else (metric.each,)
             sources = [each for each in (*[source for _, source in labels], *guards) if each not in exploded]
             steps.append(_Step(metric, labels, tuple(dict.fromkeys(sources))))
         return tuple(steps)
 
-    def _remember(self, raw: tuple[object, ...], step: _Step, attributes: Mapping[str, AttributeValue]) -> _Series:
+    def _remember(
+        self, raw: tuple[object, ...], step: _Step, attributes: Mapping[str, AttributeValue]
+    ) -> _Series:
         labels: dict[str, AttributeValue] = {}
         for label, source in step.labels:
             value = attributes.get(source)
@@ -210,7 +235,9 @@ class _Points:
                 value = value[0]
             labels[label] = value if _may_label(label, value, attributes) else _OTHER
         # Where a list is exploded, these are only the labels that its items have in common, no series of their own.
-        series = _Series(labels) if step.metric.each is not None else self._canonical(step.metric.name, labels)
+        series = (
+            _Series(labels) if step.metric.each is not None else self._canonical(step.metric.name, labels)
+        )
         with self._lock:
             if len(self._remembered) >= _REMEMBERED:
                 self._remembered.clear()
@@ -267,7 +294,7 @@ def _number(value: str | int, attributes: Mapping[str, AttributeValue]) -> float
     return value if isinstance(value, int) else attributes[value]  # type: ignore[return-value]  # counts are numbers
 
 
-# -- the recorder in use ------------------------------------------------------------------------------------------
+# -- the recorder in use -------------------------------------------------------------------------
 
 _own: OpenTelemetryRecorder | None = None
 _own_is_private = False

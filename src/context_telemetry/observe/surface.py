@@ -18,7 +18,7 @@ _KEY = otel_context.create_key("context-telemetry-surface")
 _process_default = "library"
 
 
-class surface:  # noqa: N801  # a public name of the vocabulary, read as a statement: `with surface("ide"):`
+class surface:  # a public name of the vocabulary, read as a statement: `with surface("ide"):`
     """Say the surface of everything served inside. Raises ValueError for a surface that the conventions do not list."""
 
     __slots__ = ("_name", "_token")
@@ -32,7 +32,9 @@ class surface:  # noqa: N801  # a public name of the vocabulary, read as a state
         self._token = otel_context.attach(otel_context.set_value(_KEY, self._name))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._token is not None:
             otel_context.detach(self._token)
             self._token = None

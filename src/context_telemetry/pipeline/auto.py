@@ -43,8 +43,7 @@ def instrument(**providers: Any) -> None:
             if DatafaceInstrumentor().is_instrumented_by_opentelemetry:
                 return
             DatafaceInstrumentor().instrument(skip_dep_check=True, **providers)
-            if not any(providers.values()):
-                _await_project(ours=False)
+            _await_project(ours=False, given=any(providers.values()))
     except Exception as error:
         failsafe.caught("instrument", error)
 
@@ -54,8 +53,7 @@ def uninstrument() -> None:
     try:
         with _lock:
             _end(shutdown.EXIT_SECONDS)
-            if DatafaceInstrumentor().is_instrumented_by_opentelemetry:
-                DatafaceInstrumentor().uninstrument()
+            _remove_hooks()
     except Exception as error:
         failsafe.caught("uninstrument", error)
 
@@ -71,8 +69,8 @@ class AutoInstrumentor(DatafaceInstrumentor):
         if is_disabled():
             return
         super()._instrument(**kwargs)
-        if not any(kwargs.get(f"{kind}_provider") for kind in ("tracer", "meter", "logger")):
-            _await_project(ours=True)
+        given = any(kwargs.get(f"{kind}_provider") for kind in ("tracer", "meter", "logger"))
+        _await_project(ours=not given, given=given)
 
     def _uninstrument(self, **kwargs: Any) -> None:
         _end(shutdown.EXIT_SECONDS)
@@ -84,15 +82,16 @@ def current() -> Pipeline | None:
     return _pipeline
 
 
-def _await_project(*, ours: bool) -> None:
-    project.on_open(lambda root, name: _begin(root, name, ours=ours))
+def _await_project(*, ours: bool, given: bool = False) -> None:
+    """Begin when a project is opened. ``ours``: the process is. ``given``: the providers are, by the host."""
+    project.on_open(lambda root, name: _begin(root, name, ours=ours, given=given))
     recorder.arm(lambda: project.opened(None))
     shutdown.at_exit(_end)
     if ours:
         shutdown.on_sigterm(_flush, _end)
 
 
-def _begin(root: Path | None, name: str | None, *, ours: bool) -> None:
+def _begin(root: Path | None, name: str | None, *, ours: bool, given: bool) -> None:
     """Apply the project's settings, and start a pipeline where there is none."""
     global _pipeline, _begun
     from context_telemetry.pipeline import providers
@@ -103,11 +102,11 @@ def _begin(root: Path | None, name: str | None, *, ours: bool) -> None:
     for problem in problems:
         failsafe.misused(problem, problem)
     if settings.disabled:  # in the project's file
-        DatafaceInstrumentor().uninstrument()
+        _remove_hooks()
         return
     recorder.set_limits(settings.limits.compile())
     with _lock:
-        if _pipeline is None and not providers.host_has_providers():
+        if _pipeline is None and not given and not providers.host_has_providers():
             if settings.project is not None:
                 root, name = settings.project, settings.project.name
             _pipeline = providers.start(root, settings, set_global=ours, name=name)
@@ -119,6 +118,12 @@ def _begin(root: Path | None, name: str | None, *, ours: bool) -> None:
             )
         _begun = True
     report_state()
+
+
+def _remove_hooks() -> None:
+    for instrumentor in (DatafaceInstrumentor(), AutoInstrumentor()):
+        if instrumentor.is_instrumented_by_opentelemetry:
+            instrumentor.uninstrument()
 
 
 def _flush(timeout: float) -> None:

@@ -125,7 +125,7 @@ class Batcher(Generic[Item]):
     def ask(self, *, last: bool = False) -> threading.Event:
         """Export what is queued, then close if this is the ``last`` request; the event is set when done."""
         done = threading.Event()
-        if self._thread is None or (last and self._closed):
+        if self._thread is None or self._closed:
             done.set()
         else:
             self._wake.put(_Request(done, last))

@@ -20,7 +20,8 @@ SIGTERM_SECONDS = 1.0
 
 
 def at_exit(end: Callable[[float], Any]) -> None:
-    """Have ``end(seconds)`` called when the interpreter exits."""
+    """Have ``end(seconds)`` called when the interpreter exits, once."""
+    atexit.unregister(end)  # once, however often it is said
     atexit.register(end, EXIT_SECONDS)
 
 

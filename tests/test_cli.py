@@ -1,0 +1,280 @@
+"""The command line as a user meets it: exit codes, what is on stdout and what is on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from otlp_files import Process, healthy, write_troubled
+
+from context_telemetry.settings import project_folder
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A project folder and the state folder of its telemetry."""
+
+    root: Path
+    state: Path
+
+    @property
+    def folder(self) -> Path:
+        return project_folder(self.state, self.root)
+
+    def record_health(self) -> None:
+        process = Process(self.folder)
+        for number in range(5):
+            process.call(healthy(60.0 + number))
+        process.state()
+        process.flush()
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    root = tmp_path / "shop"
+    root.mkdir()
+    (root / "dataface.yml").write_text("{}\n", encoding="utf-8")
+    return Shop(root, tmp_path / "state")
+
+
+def ct(
+    shop: Shop, *arguments: str, cwd: Path | None = None, columns: int = 80, **environ: str
+) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, in the project unless said otherwise."""
+    cleared = {k: v for k, v in os.environ.items() if not k.startswith(("CONTEXT_TELEMETRY_", "OTEL_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "context_telemetry.cli", *arguments],
+        cwd=cwd or shop.root,
+        env={
+            **cleared,
+            "CONTEXT_TELEMETRY_STATE_DIR": str(shop.state),
+            "COLUMNS": str(columns),
+            "PYTHONIOENCODING": "utf-8",
+            **environ,
+        },
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+
+
+def asked(shop: Shop, *arguments: str) -> dict[str, Any]:
+    answer = json.loads(ct(shop, *arguments, "--json").stdout)
+    assert isinstance(answer, dict)
+    return answer
+
+
+def test_status_of_an_empty_project_is_unknown_and_says_what_to_start(shop: Shop) -> None:
+    done = ct(shop, "status")
+    assert done.returncode == 3
+    assert "UNKNOWN" in done.stdout
+    assert "context-telemetry run --" in done.stdout
+    assert not done.stderr
+
+
+def test_status_of_healthy_traffic_exits_0(shop: Shop) -> None:
+    shop.record_health()
+    done = ct(shop, "status")
+    assert done.returncode == 0, done.stdout
+    assert "HEALTHY" in done.stdout
+
+
+def test_status_of_troubled_traffic_exits_1_and_fits_a_narrow_terminal(shop: Shop) -> None:
+    shown = write_troubled(shop.folder)
+    done = ct(shop, "status")
+    lines = done.stdout.splitlines()
+    assert done.returncode == 1
+    assert max(map(len, lines)) <= 80
+    assert len(lines) <= 26
+    assert "\x1b" not in done.stdout
+    for words in ("UNHEALTHY", "degraded_ratio", "140 KB/50 KB", "3 min ago", shown["substituted"][:8]):
+        assert words in done.stdout
+    assert "1 file skipped: traces-20260101T000000Z-1-1.jsonl (binary, not JSON lines)" in done.stdout
+    assert "1 cut line skipped" in done.stdout
+
+
+def test_the_status_document_keeps_its_schema(shop: Shop) -> None:
+    write_troubled(shop.folder)
+    found = asked(shop, "status")
+    assert found["schema"] == "context-telemetry.status/1"
+    assert sorted(found) == [
+        "ages", "artifacts", "cut_lines", "durations", "exit_code", "folder", "generated_at", "indicators",
+        "payloads", "processes", "project", "reason", "reasons", "schema", "served", "since", "state",
+        "traffic", "unreadable", "window_seconds",
+    ]  # fmt: skip
+    assert (found["state"], found["exit_code"], found["window_seconds"]) == ("unhealthy", 1, 3600.0)
+    (claude,) = [row for row in found["traffic"] if row["client"] == "claude_code"]
+    assert claude["largest_payload"] == {"bytes": 140_242, "limit": 50_000}
+    assert sorted(found["indicators"][0]) == [
+        "count", "detail", "limit", "measures", "name", "notices", "severity", "state", "surface", "unit", "value",
+    ]  # fmt: skip
+    assert sorted(found["reasons"][0]) == [
+        "count", "first", "last", "reason", "surface", "trace_id", "what_to_do",
+    ]  # fmt: skip
+
+
+def test_a_window_without_traffic_says_when_something_was_written_last(shop: Shop) -> None:
+    shop.record_health()
+    done = ct(shop, "status", "--since", "1s")
+    assert done.returncode == 3
+    assert "look further back with --since" in done.stdout
+
+
+def test_the_window_of_the_objectives_is_the_default(shop: Shop) -> None:
+    (shop.root / "context-telemetry.toml").write_text(
+        "[limits.objectives]\nwindow = 7200\n", encoding="utf-8"
+    )
+    assert asked(shop, "status")["window_seconds"] == 7200.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("status", "--since", "soon"), "is no length of time"),
+        (("status", "--json", "--watch"), "exclude each other"),
+        (("traces", "--reason", "bad_luck"), "source_substituted"),
+        (("traces", "--outcome", "fine"), "degraded, failed, ok"),
+        (("trace", "zz"), "is no trace id"),
+        (("trace", "abcdef"), "no trace in"),
+        (("status", "--project", "nowhere"), "nowhere is no folder"),
+        (("run",), "no command to run"),
+        (("nonsense",), "No such command"),
+    ],
+)
+def test_wrong_usage_exits_2_and_says_so_on_stderr(shop: Shop, arguments: tuple[str, ...], told: str) -> None:
+    done = ct(shop, *arguments)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert not done.stdout
+
+
+def test_no_project_exits_2_and_names_the_fix(shop: Shop, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    done = ct(shop, "status", cwd=empty)
+    assert done.returncode == 2
+    assert "--project DIR" in done.stderr
+    named = ct(shop, "status", cwd=empty, CONTEXT_TELEMETRY_PROJECT=str(shop.root))
+    assert named.returncode == 3
+
+
+def test_a_wrong_setting_stops_a_command_with_the_file_and_the_key(shop: Shop) -> None:
+    (shop.root / "context-telemetry.toml").write_text("[limits]\nresults = -1\n", encoding="utf-8")
+    done = ct(shop, "status")
+    assert done.returncode == 2
+    assert "context-telemetry.toml: limits.results" in done.stderr
+    assert not done.stdout
+
+
+def test_traces_lists_the_newest_first_with_reasons_and_codes(shop: Shop) -> None:
+    shown = write_troubled(shop.folder)
+    done = ct(shop, "traces", "--limit", "4")
+    assert done.returncode == 0
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    ids = [shown[name][:8] for name in ("failed", "unknown", "large")]
+    assert [done.stdout.index(each) for each in ids] == sorted(done.stdout.index(each) for each in ids)
+    for words in ("ERR-WAREHOUSE-RUNTIME", "resource_unknown", "payload_over_budget", "140 KB"):
+        assert words in done.stdout
+    only = asked(shop, "traces", "--reason", "charts_failed")
+    assert [call["trace_id"] for call in only["calls"]] == [shown["charts"]]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_a_trace_is_a_tree_whose_reasons_and_errors_are_never_cut(shop: Shop, columns: int) -> None:
+    shown = write_troubled(shop.folder)
+    done = ct(shop, "trace", shown["charts"][:10], columns=columns)
+    assert done.returncode == 0
+    assert max(map(len, done.stdout.splitlines())) <= columns
+    for words in (
+        shown["charts"], "tools/call render_dashboard", "└─ manifest.load", "charts_failed", "manifest_stale",
+        "ERR-BINDER-UNKNOWN-COLUMN", "BinderException", "faces/orders.yml", "1 of 3 charts failed", "connect",
+    ):  # fmt: skip
+        assert words in done.stdout
+
+
+def test_a_trace_as_json_has_every_span(shop: Shop) -> None:
+    shown = write_troubled(shop.folder)
+    found = asked(shop, "trace", shown["charts"])
+    assert found["trace_id"] == shown["charts"]
+    assert [span["kind"] for span in found["spans"]][:2] == ["server", "internal"]
+    assert len(found["spans"]) == 6
+
+
+def test_doctor_says_what_is_installed_observed_and_where_it_goes(shop: Shop) -> None:
+    shop.record_health()
+    done = ct(shop, "doctor")
+    assert done.returncode == 0, done.stdout
+    for words in ("opentelemetry-sdk", "hook points", "goes to files", "2 files", "is not exported"):
+        assert words in done.stdout
+
+
+def test_doctor_finds_an_endpoint_that_does_not_answer(shop: Shop) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    endpoint = f"http://user:secret@127.0.0.1:{port}"
+    done = ct(shop, "doctor", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint)
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port}" in done.stdout
+    assert "secret" not in done.stdout
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert "accepts connections" in ct(shop, "doctor", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint).stdout
+
+
+def test_doctor_lists_every_wrong_setting_and_what_is_switched_off(shop: Shop) -> None:
+    (shop.root / "context-telemetry.toml").write_text("content = true\nsurfce = 'ide'\n", encoding="utf-8")
+    done = ct(shop, "doctor", "--json", OTEL_SDK_DISABLED="true")
+    found = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert done.returncode == 1
+    assert "surface" in found["settings"]["found"]
+    assert found["content"]["state"] == "note"
+    assert found["recording"]["found"] == "switched off"
+
+
+def test_run_hands_everything_after_the_dashes_to_the_command(shop: Shop) -> None:
+    code = "import sys; print(sys.argv[1:]); sys.exit(7)"
+    done = ct(
+        shop, "run", "--", sys.executable, "-c", code, "--json", "--", "-h", CONTEXT_TELEMETRY_DISABLED="1"
+    )
+    assert done.returncode == 7
+    assert done.stdout == "['--json', '--', '-h']\n"
+    assert ct(shop, "run", "--", "no-such-command-at-all").returncode == 127
+
+
+def test_importing_the_command_line_imports_nothing_heavy(shop: Shop) -> None:
+    heavy = {"typer", "rich", "duckdb", "pydantic", "opentelemetry.sdk"}
+    code = f"import sys, context_telemetry.cli; print(sorted({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_watch_ends_on_interrupt_with_the_code_of_the_last_look(shop: Shop) -> None:
+    shop.record_health()
+    environ: Mapping[str, str] = {**os.environ, "CONTEXT_TELEMETRY_STATE_DIR": str(shop.state)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "context_telemetry.cli", "status", "--watch"],
+        cwd=shop.root,
+        env=dict(environ),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    process.send_signal(2)
+    deadline = time.monotonic() + 30
+    while process.poll() is None and time.monotonic() < deadline:
+        process.stdout.readline()
+    assert "HEALTHY" in first
+    assert process.returncode == 0

@@ -1,0 +1,145 @@
+"""What healthy means: each indicator, and that unknown is a state of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from otlp_files import Call, Process, age, healthy, payload, substituted, write_troubled
+
+from context_telemetry.conventions import names
+from context_telemetry.health import INDICATORS, WHAT_TO_DO, Verdict, evaluate
+from context_telemetry.history import History
+from context_telemetry.limits import Limits, Objectives
+
+NOW = 1_795_500_000.0
+
+
+def verdict(folder: Path, limits: Limits | None = None) -> Verdict:
+    return evaluate(History(folder, since=NOW - 3600), limits or Limits())
+
+
+def state(found: Verdict, indicator: str) -> str:
+    states = {finding.state for finding in found.findings if finding.indicator.name == indicator}
+    assert len(states) == 1, states
+    return states.pop()
+
+
+def recorded(
+    folder: Path, *calls: Call, absent: int = 0, failed: int = 0, dropped: int = 0, errors: int = 0
+) -> Path:
+    process = Process(folder, now=NOW)
+    for call in calls:
+        process.call(call)
+    process.state(absent=absent, failed=failed, dropped=dropped, errors=errors)
+    process.flush()
+    return folder
+
+
+def test_no_traffic_is_unknown_and_not_healthy(tmp_path: Path) -> None:
+    found = verdict(tmp_path)
+    assert found.state == "unknown"
+    assert {finding.state for finding in found.findings} == {"unknown"}
+    assert found.reason.startswith("telemetry_silent")
+
+
+def test_traffic_before_the_window_is_unknown(tmp_path: Path) -> None:
+    assert verdict(recorded(tmp_path, healthy(7200.0))).state == "unknown"
+
+
+def test_healthy_traffic_is_healthy_on_every_indicator(tmp_path: Path) -> None:
+    found = verdict(recorded(tmp_path, *(healthy(60.0 + n) for n in range(20))))
+    assert found.state == "healthy"
+    assert {finding.state for finding in found.findings} == {"healthy"}
+
+
+def test_traffic_without_a_state_of_its_process_is_unknown(tmp_path: Path) -> None:
+    process = Process(tmp_path, now=NOW)
+    process.call(healthy(60.0))
+    process.flush()
+    found = verdict(tmp_path)
+    assert found.state == "unknown"
+    assert state(found, "hooks_lost") == "unknown"
+
+
+def test_one_degraded_call_in_little_traffic_is_unhealthy(tmp_path: Path) -> None:
+    found = verdict(recorded(tmp_path, substituted(60.0), *(healthy(60.0 + n) for n in range(20))))
+    assert found.state == "unhealthy"
+    assert state(found, "degraded_ratio") == state(found, "resolution_failures") == "unhealthy"
+    assert state(found, "failed_ratio") == "healthy"
+
+
+def test_degraded_calls_within_the_objective_are_healthy(tmp_path: Path) -> None:
+    folder = recorded(tmp_path, substituted(60.0), *(healthy(60.0 + n) for n in range(20)))
+    assert verdict(folder, Limits(objectives=Objectives(degraded_ratio=0.1))).state == "healthy"
+    assert verdict(folder, Limits(objectives=Objectives(degraded_minimum=2))).state == "healthy"
+
+
+def test_a_degradation_that_left_the_window_is_over(tmp_path: Path) -> None:
+    assert verdict(recorded(tmp_path, substituted(3700.0), healthy(60.0))).state == "healthy"
+
+
+def test_failures_count_from_the_minimum_of_the_objective_on(tmp_path: Path) -> None:
+    fail = Call(outcome="failed", attributes={"error.type": "tool_error"})
+    assert state(verdict(recorded(tmp_path / "few", *[fail] * 9)), "failed_ratio") == "healthy"
+    assert state(verdict(recorded(tmp_path / "many", *[fail] * 10)), "failed_ratio") == "unhealthy"
+
+
+def test_each_surface_is_judged_by_itself(tmp_path: Path) -> None:
+    folder = recorded(tmp_path, substituted(60.0), *[Call(surface="dashboard")] * 500)
+    found = {f.surface: f.state for f in verdict(folder).findings if f.indicator.name == "degraded_ratio"}
+    assert found == {"mcp": "unhealthy", "dashboard": "healthy"}
+
+
+def test_an_age_without_a_promise_is_a_number_and_not_a_fault(tmp_path: Path) -> None:
+    old = Call(attributes=age(9e9))
+    assert state(verdict(recorded(tmp_path / "free", old)), "manifest_stale") == "healthy"
+    late = Call(attributes=age(90_000.0, limit=86_400.0))
+    assert state(verdict(recorded(tmp_path / "promised", late)), "manifest_stale") == "unhealthy"
+    moved = Call(attributes=age(10.0), outcome="degraded", reasons=("manifest_stale",))
+    assert state(verdict(recorded(tmp_path / "moved", moved)), "manifest_stale") == "unhealthy"
+
+
+def test_a_payload_over_its_limit_is_unhealthy(tmp_path: Path) -> None:
+    large = Call(attributes=payload(100_001))
+    assert state(verdict(recorded(tmp_path, large)), "payload_over_budget") == "unhealthy"
+
+
+@pytest.mark.parametrize(
+    ("told", "indicator"),
+    [
+        ({"absent": 1}, "hooks_lost"),
+        ({"failed": 1}, "hooks_lost"),
+        ({"dropped": 5}, "telemetry_dropped"),
+        ({"errors": 1}, "telemetry_errors"),
+    ],
+)
+def test_a_flaw_of_the_observation_itself_is_unhealthy(
+    tmp_path: Path, told: dict[str, int], indicator: str
+) -> None:
+    found = verdict(recorded(tmp_path, healthy(60.0), **told))
+    assert found.state == "unhealthy"
+    assert state(found, indicator) == "unhealthy"
+
+
+def test_states_of_processes_that_served_nothing_in_the_window_do_not_count(tmp_path: Path) -> None:
+    gone = Process(tmp_path, pid=1, now=NOW)
+    gone.state(failed=3, ago=9000.0)
+    assert verdict(recorded(tmp_path, healthy(60.0))).state == "healthy"
+
+
+def test_the_headline_is_the_worst_that_pages(tmp_path: Path) -> None:
+    write_troubled(tmp_path, now=NOW)
+    assert verdict(tmp_path).reason == "degraded_ratio: answers look right and are not, and 4 more"
+
+
+def test_every_reason_of_the_conventions_says_what_to_do() -> None:
+    assert set(WHAT_TO_DO) == names.REASONS
+
+
+def test_every_objective_that_an_indicator_names_exists() -> None:
+    fields = Objectives.model_fields
+    for indicator in INDICATORS:
+        assert {indicator.limit, indicator.minimum} - {None} <= set(fields)
+        assert (indicator.unit == "ratio") == (indicator.limit is not None)
+    assert len({indicator.name for indicator in INDICATORS}) == len(INDICATORS)

@@ -1,0 +1,172 @@
+"""The local files: whole lines, private, bounded, one series for each process."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import time
+from pathlib import Path
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from context_telemetry.pipeline.files import FileSpanExporter, Folder
+from context_telemetry.settings import Retention
+
+_posix = pytest.mark.skipif(os.name == "nt", reason="POSIX permissions and processes")
+_NOBODY = 2**22 + 1  # above Linux's highest process id
+
+
+def _spans(count: int = 1) -> list[ReadableSpan]:
+    kept = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    for number in range(count):
+        provider.get_tracer("test").start_span(f"span {number}").end()
+    return list(kept.get_finished_spans())
+
+
+def _exporter(path: Path, **retention: float) -> FileSpanExporter:
+    return FileSpanExporter(Folder(path, Retention(**retention)))  # type: ignore[arg-type]
+
+
+def _old(folder: Path, age: float, size: int = 1_000, *, pid: int = _NOBODY, number: int = 1) -> Path:
+    path = folder / f"traces-20260101T000000Z-{pid}-{number}.jsonl"
+    folder.mkdir(exist_ok=True)
+    path.write_bytes(b"x" * size)
+    os.utime(path, (time.time() - age,) * 2)
+    return path
+
+
+def test_nothing_is_made_before_something_is_exported(tmp_path: Path) -> None:
+    _exporter(tmp_path / "shop").shutdown()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_batch_is_a_line_of_otlp_json(tmp_path: Path) -> None:
+    exporter = _exporter(tmp_path / "shop")
+    exporter.export(_spans(3))
+    exporter.export(_spans(1))
+    (path,) = (tmp_path / "shop").iterdir()
+    assert path.name.startswith("traces-")
+    assert path.name.endswith(f"-{os.getpid()}-1.jsonl")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [len(line["resourceSpans"][0]["scopeSpans"][0]["spans"]) for line in lines] == [3, 1]
+
+
+@_posix
+def test_folders_and_files_are_the_users_alone(tmp_path: Path) -> None:
+    _exporter(tmp_path / "state" / "shop").export(_spans())
+    (path,) = (tmp_path / "state" / "shop").iterdir()
+    modes = [stat.S_IMODE(each.stat().st_mode) for each in (path, path.parent, path.parent.parent)]
+    assert modes == [0o600, 0o700, 0o700]
+
+
+def test_a_full_file_is_followed_by_the_next(tmp_path: Path) -> None:
+    exporter = _exporter(tmp_path, file_bytes=2_000)
+    for _ in range(4):
+        exporter.export(_spans(2))
+    assert all(path.stat().st_size <= 2_000 for path in tmp_path.iterdir())
+    numbers = sorted(int(path.stem.rpartition("-")[2]) for path in tmp_path.iterdir())
+    assert len(numbers) > 1
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert sum(path.read_text().count('"traceId"') for path in tmp_path.iterdir()) == 8
+
+
+def test_the_oldest_files_go_when_there_are_too_many_bytes(tmp_path: Path) -> None:
+    oldest, older, old = (_old(tmp_path, age, 4_000, number=int(age)) for age in (900, 800, 700))
+    _exporter(tmp_path, max_bytes=10_000, file_bytes=2_000).export(_spans())
+    assert [path.exists() for path in (oldest, older, old)] == [False, True, True]
+
+
+def test_files_past_their_age_go(tmp_path: Path) -> None:
+    past, recent = _old(tmp_path, 8 * 86_400), _old(tmp_path, 6 * 86_400, number=2)
+    _exporter(tmp_path, max_age_days=7).export(_spans())
+    assert [path.exists() for path in (past, recent)] == [False, True]
+
+
+@_posix
+def test_a_file_that_a_living_process_has_just_written_stays(tmp_path: Path) -> None:
+    in_use = _old(tmp_path, 10, 9_000, pid=os.getppid())
+    left_behind = _old(tmp_path, 5, 9_000)
+    _exporter(tmp_path, max_bytes=4_000, file_bytes=1_000).export(_spans())
+    assert [path.exists() for path in (in_use, left_behind)] == [True, False]
+
+
+def test_its_own_open_file_stays_and_its_full_ones_may_go(tmp_path: Path) -> None:
+    exporter = _exporter(tmp_path, max_bytes=2_000, file_bytes=1_000)
+    for _ in range(6):
+        exporter.export(_spans(2))
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 2_000
+
+
+def test_what_is_not_a_file_of_ours_is_never_deleted(tmp_path: Path) -> None:
+    other = tmp_path / "traces-of-mine.jsonl"
+    other.write_text("mine")
+    os.utime(other, (0, 0))
+    _exporter(tmp_path, max_bytes=1, file_bytes=1).export(_spans())
+    assert other.exists()
+
+
+@_posix
+def test_a_file_that_somebody_deleted_is_followed_by_a_new_one(tmp_path: Path) -> None:
+    exporter = _exporter(tmp_path)
+    exporter.export(_spans())
+    next(tmp_path.iterdir()).unlink()
+    exporter.export(_spans())
+    assert [path.stem.rpartition("-")[2] for path in tmp_path.iterdir()] == ["2"]
+
+
+def test_a_name_that_is_taken_is_not_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "strftime", lambda *_: "20260101T000000Z")
+    taken = _old(tmp_path, 10, pid=os.getpid())
+    _exporter(tmp_path).export(_spans())
+    assert taken.stat().st_size == 1_000
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_line_that_the_disk_has_no_room_for_leaves_no_part_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporter = _exporter(tmp_path)
+    exporter.export(_spans())
+    (path,) = tmp_path.iterdir()
+    whole, write = path.read_bytes(), os.write
+    parts: list[int] = []
+
+    def no_room(descriptor: int, data: bytes) -> int:
+        if parts:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        parts.append(write(descriptor, data[:100]))
+        return parts[0]
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", no_room)
+        with pytest.raises(OSError, match="No space"):
+            exporter.export(_spans())
+    assert parts == [100]
+    assert path.read_bytes() == whole
+    exporter.export(_spans())
+    assert path.read_bytes().startswith(whole)
+    assert all(json.loads(line) for line in path.read_bytes().splitlines())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_forked_child_writes_to_a_file_of_its_own(tmp_path: Path) -> None:
+    exporter = _exporter(tmp_path)
+    exporter.export(_spans())
+    child = os.fork()
+    if child == 0:
+        try:
+            exporter.export(_spans())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    exporter.export(_spans())
+    lines = {int(path.stem.split("-")[2]): path.read_text().count("\n") for path in tmp_path.iterdir()}
+    assert lines == {os.getpid(): 2, child: 1}

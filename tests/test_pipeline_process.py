@@ -1,0 +1,500 @@
+"""`run` around small programs: what is recorded at each end of a process, and what the command is spared."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import context_telemetry
+from context_telemetry.rehearsal.driver import Raw
+from context_telemetry.rehearsal.sample import Sample
+
+_LIBRARY = str(Path(context_telemetry.__file__).parents[1])
+_RUN = "import sys; from context_telemetry.pipeline.launch import run_command; sys.exit(run_command(sys.argv[1:]))"
+_posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals and exec")
+
+# What an observed command does, as the hooks would: it opens a project, and a neighbour of ours makes a span.
+_WORK = """
+    import os, signal, sys, time
+    from pathlib import Path
+    from context_telemetry.observe import project
+    from opentelemetry import trace
+    project.opened(Path.cwd(), "shop")
+    def work(name="work"):
+        with trace.get_tracer("neighbour").start_as_current_span(name, attributes={"url.query": "SECRET"}):
+            pass
+    work()
+    print("said", flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it left in the state folder."""
+
+    code: int
+    stdout: str
+    stderr: str
+    state: Path
+
+    def files(self, kind: str) -> list[Path]:
+        return sorted(self.state.glob(f"*/{kind}-*.jsonl")) if self.state.is_dir() else []
+
+    @property
+    def spans(self) -> list[dict[str, Any]]:
+        return [
+            span
+            for path in self.files("traces")
+            for line in path.read_text().splitlines()
+            for resource in json.loads(line)["resourceSpans"]
+            for scope in resource["scopeSpans"]
+            for span in scope["spans"]
+        ]
+
+    @property
+    def names(self) -> list[str]:
+        return [span["name"] for span in self.spans]
+
+
+class Runner:
+    """Runs programs in a folder of the test's own, observed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.state = folder, folder / "state"
+        self.environ = {
+            **os.environ,
+            "PYTHONPATH": _LIBRARY,
+            "CONTEXT_TELEMETRY_STATE_DIR": str(self.state),
+        }
+
+    def script(self, *parts: str) -> str:
+        path = self.folder / "program.py"
+        path.write_text("\n".join(textwrap.dedent(part) for part in parts))
+        return str(path)
+
+    def start(self, *command: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", _RUN, *command],
+            cwd=self.folder,
+            env={**self.environ, **(env or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def end(self, process: subprocess.Popen[str]) -> Ended:
+        stdout, stderr = process.communicate(timeout=60)
+        return Ended(process.returncode, stdout, stderr, self.state)
+
+    def run(self, *command: str, env: Mapping[str, str] | None = None) -> Ended:
+        return self.end(self.start(*command, env=env))
+
+    def python(self, *parts: str, env: Mapping[str, str] | None = None) -> Ended:
+        return self.run(sys.executable, self.script(*parts), env=env)
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Runner:
+    return Runner(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("last", "code"),
+    [
+        ("", 0),
+        ("sys.exit(3)", 3),
+        ("raise ValueError('theirs')", 1),
+        ("sys.stdin.read()", 0),
+        pytest.param("os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)", -signal.SIGTERM, marks=_posix),
+        pytest.param("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", -signal.SIGINT, marks=_posix),
+    ],
+    ids=["normal", "sys.exit", "exception", "closed stdin", "SIGTERM", "SIGINT"],
+)
+def test_all_is_in_the_files_and_the_exit_status_is_the_commands(
+    runner: Runner, last: str, code: int
+) -> None:
+    ended = runner.python(_WORK, last)
+    assert (ended.code, ended.stdout, ended.names) == (code, "said\n", ["work"])
+    assert "context-telemetry" not in ended.stderr
+    assert len(ended.files("events")) == 1
+
+
+@_posix
+def test_a_server_that_captures_sigterm_and_raises_it_again_ends_by_it_with_all_recorded(
+    runner: Runner,
+) -> None:
+    ended = runner.python(
+        _WORK,
+        """
+        ours = signal.signal(signal.SIGTERM, lambda *_: work("while shutting down"))
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.signal(signal.SIGTERM, ours)
+        signal.raise_signal(signal.SIGTERM)
+        """,
+    )
+    assert (ended.code, ended.names) == (-signal.SIGTERM, ["work", "while shutting down"])
+
+
+@_posix
+def test_a_handler_that_was_there_first_decides_after_a_flush(runner: Runner) -> None:
+    program = runner.script(
+        """
+        import os, signal, sys
+        from context_telemetry.pipeline import shutdown
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+        shutdown.on_sigterm(lambda seconds: print("flushed", flush=True), lambda seconds: print("ended"))
+        os.kill(os.getpid(), signal.SIGTERM)
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, program], env=runner.environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (7, "flushed\n")
+
+
+@_posix
+def test_sigterm_ends_a_process_whose_locks_are_held(runner: Runner) -> None:
+    ended = runner.python(
+        _WORK,
+        """
+        from context_telemetry.observe import failsafe
+        with failsafe._lock:
+            os.kill(os.getpid(), signal.SIGTERM)
+        """,
+    )
+    assert ended.code == -signal.SIGTERM
+
+
+@_posix
+def test_what_was_recorded_is_in_the_file_soon_enough_for_a_kill_9(runner: Runner) -> None:
+    process = runner.start(sys.executable, runner.script(_WORK, "time.sleep(60)"))
+    assert process.stdout is not None
+    assert process.stdout.readline() == "said\n"
+    deadline = time.monotonic() + 10
+    while not list(runner.state.glob("*/traces-*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    ended = runner.end(process)
+    assert (ended.code, ended.names) == (-signal.SIGKILL, ["work"])
+    (span,), (path,) = ended.spans, ended.files("traces")
+    assert path.stat().st_mtime - int(span["endTimeUnixNano"]) / 1e9 < 1.0
+
+
+def test_an_idle_process_writes_nothing(runner: Runner) -> None:
+    ended = runner.python(
+        _WORK,
+        """
+        state = Path(os.environ["CONTEXT_TELEMETRY_STATE_DIR"])
+        def seen():
+            return sorted((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in state.rglob("*"))
+        while len(seen()) < 3:
+            time.sleep(0.05)
+        before = seen()
+        time.sleep(1.5)
+        print(before == seen())
+        """,
+    )
+    assert ended.stdout == "said\nTrue\n"
+
+
+def test_a_process_that_opens_no_project_and_records_nothing_makes_no_folder(runner: Runner) -> None:
+    assert (runner.python("print('said')").stdout, runner.state.exists()) == ("said\n", False)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"CONTEXT_TELEMETRY_DISABLED": "1"}, {"OTEL_SDK_DISABLED": "true"}],
+    ids=lambda each: next(iter(each)),
+)
+def test_switched_off_it_touches_nothing(runner: Runner, variables: dict[str, str]) -> None:
+    ended = runner.python(
+        """
+        import json, os, sys
+        print(json.dumps([dict(os.environ), sys.path, sorted(n for n in sys.modules if "telemetry" in n)]))
+        """,
+        env=variables,
+    )
+    environ, path, modules = json.loads(ended.stdout)
+    expected = {**runner.environ, **variables}
+    assert {k: v for k, v in environ.items() if k in expected} == expected
+    assert not [name for name in environ if name.startswith("CONTEXT_TELEMETRY_RUN")]
+    assert not [entry for entry in path if "site" in Path(entry).parts and "pipeline" in Path(entry).parts]
+    assert modules == []
+    assert (ended.stderr, runner.state.exists()) == ("", False)
+
+
+def test_switched_off_in_the_projects_file_nothing_is_recorded(runner: Runner) -> None:
+    (runner.folder / "context-telemetry.toml").write_text("disabled = true\n")
+    ended = runner.python(_WORK)
+    assert (ended.code, ended.stderr, runner.state.exists()) == (0, "", False)
+
+
+def test_a_wrong_setting_is_warned_of_once_and_the_command_runs(runner: Runner) -> None:
+    (runner.folder / "context-telemetry.toml").write_text("[retention]\nfile_bytes = 'many'\n")
+    ended = runner.python(_WORK)
+    assert (ended.code, ended.names) == (0, ["work"])
+    (line,) = ended.stderr.splitlines()
+    assert "context-telemetry.toml: retention.file_bytes" in line
+
+
+def test_a_state_folder_that_cannot_be_written_is_warned_of_once(runner: Runner) -> None:
+    runner.state.write_text("a file")
+    ended = runner.python(_WORK, "time.sleep(1)\nwork()\nwork()")
+    assert (ended.code, ended.stdout) == (0, "said\n")
+    assert len([line for line in ended.stderr.splitlines() if "dropped in spans" in line]) == 1
+
+
+@pytest.mark.parametrize("command", ["no-such-command", "./no-such-command", "./program.py/no-such-command"])
+def test_a_command_that_does_not_exist_is_127(runner: Runner, command: str) -> None:
+    runner.script("")
+    ended = runner.run(command)
+    assert (ended.code, ended.stdout) == (127, "")
+    assert ended.stderr == f"context-telemetry: run: {command}: command not found\n"
+
+
+@_posix
+def test_a_command_that_cannot_be_executed_is_126(runner: Runner) -> None:
+    Path(runner.script("")).chmod(0o644)
+    assert runner.run("./program.py").code == 126
+
+
+@_posix
+@pytest.mark.parametrize(("script", "code"), [("exit 5", 5), ("kill -9 $$", -signal.SIGKILL), ("exit 0", 0)])
+def test_any_command_keeps_its_exit_status(runner: Runner, script: str, code: int) -> None:
+    ended = runner.run("sh", "-c", script)
+    assert (ended.code, ended.stdout, ended.stderr) == (code, "", "")
+
+
+@_posix
+def test_a_broken_pipe_ends_a_command_as_it_would_without_us(runner: Runner) -> None:
+    ended = runner.run("sh", "-c", "trap '' TERM; kill -PIPE $$; echo survived")
+    assert (ended.code, ended.stdout) == (-signal.SIGPIPE, "")
+
+
+_TRACES_OF_US = """
+    import json, os, subprocess, sys
+    seen = [sorted(n for n in sys.modules if n.startswith("context_telemetry")), os.environ.get("PYTHONPATH"),
+            [n for n in os.environ if n.startswith("CONTEXT_TELEMETRY_RUN")],
+            [entry for entry in sys.path if os.path.exists(os.path.join(entry, "sitecustomize.py"))]]
+"""
+
+
+def test_children_are_as_they_would_be_without_us(runner: Runner) -> None:
+    child = textwrap.dedent(_TRACES_OF_US) + "print(json.dumps(seen))"
+    ended = runner.python(_TRACES_OF_US, f"subprocess.run([sys.executable, '-c', {child!r}]); assert seen[0]")
+    assert json.loads(ended.stdout) == [[], _LIBRARY, [], []]
+
+
+def test_the_command_itself_finds_no_traces_of_us_in_path_and_environment(runner: Runner) -> None:
+    ended = runner.python(_TRACES_OF_US, "print(json.dumps(seen[1:]))")
+    assert json.loads(ended.stdout) == [_LIBRARY, [], []]
+
+
+@_posix
+def test_the_first_python_below_a_command_that_is_none_is_observed(runner: Runner) -> None:
+    ended = runner.run("sh", "-c", f"'{sys.executable}' '{runner.script(_WORK)}'; exit 4")
+    assert (ended.code, ended.names) == (4, ["work"])
+
+
+def test_another_sitecustomize_has_its_turn(runner: Runner) -> None:
+    theirs = runner.folder / "theirs"
+    theirs.mkdir()
+    (theirs / "sitecustomize.py").write_text("import builtins\nbuiltins.theirs = True\n")
+    ended = runner.python(
+        _WORK,
+        "import sitecustomize; print(theirs, sitecustomize.__file__)",
+        env={"PYTHONPATH": os.pathsep.join([_LIBRARY, str(theirs)])},
+    )
+    assert ended.stdout.splitlines()[1] == f"True {theirs / 'sitecustomize.py'}"
+    assert ended.names == ["work"]
+
+
+def test_an_interpreter_that_cannot_import_the_library_says_so_once_and_runs_the_command(
+    runner: Runner,
+) -> None:
+    empty = runner.folder / "empty"
+    (empty / "context_telemetry").mkdir(parents=True)
+    (empty / "context_telemetry" / "__init__.py").write_text("raise ImportError('not for this Python')\n")
+    program = runner.script("import sys; print('ran'); sys.exit(6)")
+    # The launcher imports the library, the command finds a broken one first.
+    ended = runner.run("env", f"PYTHONPATH={_site()}{os.pathsep}{empty}", sys.executable, program)
+    assert (ended.code, ended.stdout) == (6, "ran\n")
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("context-telemetry: this command is not observed: ")
+
+
+def _site() -> str:
+    return str(Path(_LIBRARY) / "context_telemetry" / "pipeline" / "site")
+
+
+def test_standard_output_is_not_used_even_if_the_environment_asks_for_it(runner: Runner) -> None:
+    ended = runner.python(
+        _WORK, env={"OTEL_TRACES_EXPORTER": "console", "OTEL_LOGS_EXPORTER": "otlp_json_file"}
+    )
+    assert (ended.stdout, ended.names) == ("said\n", ["work"])
+    assert len(ended.stderr.splitlines()) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_records_under_its_own_name_in_its_own_file(runner: Runner) -> None:
+    ended = runner.python(
+        "import warnings; warnings.simplefilter('ignore')",
+        _WORK,
+        """
+        child = os.fork()
+        work("child" if child == 0 else "parent")
+        if child == 0:
+            sys.exit(0)
+        os.waitpid(child, 0)
+        """,
+    )
+    found: dict[str, list[str]] = {}
+    for path in ended.files("traces"):
+        for line in path.read_text().splitlines():
+            (batch,) = json.loads(line)["resourceSpans"]
+            attributes = {a["key"]: next(iter(a["value"].values())) for a in batch["resource"]["attributes"]}
+            names = [span["name"] for span in batch["scopeSpans"][0]["spans"]]
+            assert path.name.split("-")[2] == attributes["process.pid"]
+            found.setdefault(attributes["service.instance.id"], []).extend(names)
+    assert sorted(found.values()) == [["child"], ["work", "parent"]]
+
+
+_HOST = """
+    import os, sys
+    from pathlib import Path
+    import context_telemetry
+    from opentelemetry import trace
+    from context_telemetry import catalog_resolution, instrument, uninstrument
+
+    @catalog_resolution
+    def resolve(source):
+        pass
+"""
+
+
+def _python(runner: Runner, *parts: str, env: Mapping[str, str] | None = None) -> Ended:
+    """Run a program that is not ours to observe."""
+    done = subprocess.run(
+        [sys.executable, runner.script(*parts)],
+        cwd=runner.folder,
+        env={**runner.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr, runner.state)
+
+
+def test_a_host_without_providers_gets_local_files_and_keeps_its_globals(runner: Runner) -> None:
+    ended = _python(
+        runner,
+        _HOST,
+        """
+        instrument()
+        instrument()
+        resolve("shop")
+        print(type(trace.get_tracer_provider()).__name__)
+        """,
+    )
+    assert (ended.code, ended.stdout, ended.stderr) == (0, "ProxyTracerProvider\n", "")
+    assert ended.names == ["catalog.resolve"]
+
+
+def test_uninstrument_writes_what_was_recorded_and_records_no_more(runner: Runner) -> None:
+    ended = _python(
+        runner,
+        _HOST,
+        """
+        instrument()
+        resolve("shop")
+        uninstrument()
+        print(sum(1 for path in Path(os.environ["CONTEXT_TELEMETRY_STATE_DIR"]).glob("*/traces-*")))
+        uninstrument()
+        resolve("shop")
+        """,
+    )
+    assert (ended.code, ended.stdout, ended.stderr, ended.names) == (0, "1\n", "", ["catalog.resolve"])
+
+
+def test_a_hosts_own_providers_are_used_and_no_file_is_written(runner: Runner) -> None:
+    ended = _python(
+        runner,
+        _HOST,
+        """
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+        from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+        kept, provider = InMemorySpanExporter(), TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(kept))
+        if os.environ.get("SET_GLOBAL"):
+            trace.set_tracer_provider(provider)
+            instrument()
+        else:
+            instrument(tracer_provider=provider)
+        from context_telemetry.observe import project
+        project.opened(Path.cwd(), "shop")
+        resolve("shop")
+        print([span.name for span in kept.get_finished_spans()])
+        """,
+        env={"SET_GLOBAL": "1"},
+    )
+    assert (ended.stdout, ended.stderr, runner.state.exists()) == ("['catalog.resolve']\n", "", False)
+    ended = _python(runner, Path(runner.folder / "program.py").read_text())
+    assert (ended.stdout, ended.stderr, runner.state.exists()) == ("['catalog.resolve']\n", "", False)
+
+
+@_posix
+def test_opentelemetry_instrument_without_a_distro_records_like_run(runner: Runner) -> None:
+    # What an installed distribution would declare, whether or not this one is.
+    info = runner.folder / "installed" / "context_telemetry-0.1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: context-telemetry\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[opentelemetry_instrumentor]\ndataface = context_telemetry.pipeline.auto:AutoInstrumentor\n"
+    )
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("opentelemetry-instrument")),
+            sys.executable,
+            runner.script(_WORK, "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)"),
+        ],
+        cwd=runner.folder,
+        env={**runner.environ, "PYTHONPATH": os.pathsep.join([str(info.parent), _LIBRARY])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    ended = Ended(done.returncode, done.stdout, done.stderr, runner.state)
+    assert (ended.code, ended.stdout, ended.stderr, ended.names) == (-signal.SIGTERM, "said\n", "", ["work"])
+
+
+@_posix
+@pytest.mark.real
+def test_a_real_server_ends_by_sigterm_with_its_last_call_recorded(runner: Runner, sample: Sample) -> None:
+    dft = str(Path(sys.executable).with_name("dft"))
+    with Raw(
+        sample.root,
+        command=[sys.executable, "-c", _RUN, dft, "mcp", "serve"],
+        env={name: runner.environ[name] for name in ("PYTHONPATH", "CONTEXT_TELEMETRY_STATE_DIR")},
+    ) as server:
+        server.initialize()
+        server.request("tools/call", {"name": "list_skills", "arguments": {}})
+        server.process.terminate()
+        assert server.process.wait(30) == -signal.SIGTERM
+    recorded = Ended(0, "", "", runner.state)
+    assert "tools/call list_skills" in recorded.names
+    assert all(json.loads(line) for line in server.received)
