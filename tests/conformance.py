@@ -75,9 +75,9 @@ def assert_conforms(folder: Path, *, complete: bool = False) -> None:
     spans, events = read_folder(folder)
     assert spans, f"no spans in {folder}"
     points = derive(spans, events)
-    assert check(spans, events, points) == []
+    assert_none(check(spans, events, points))
     if complete:
-        assert unused(spans, events, points) == []
+        assert_none(unused(spans, events, points))
 
 
 def differences(left: Iterable[Point], right: Iterable[Point]) -> list[str]:
@@ -151,5 +151,10 @@ def assert_memory_conforms(memory: Memory) -> None:
     spans, events = records_of(memory)
     assert spans
     derived = derive(spans, events)
-    assert check(spans, events, derived) == []
-    assert differences(points_of(memory.metrics_data()), derived) == []
+    assert_none(check(spans, events, derived))
+    assert_none(differences(points_of(memory.metrics_data()), derived))
+
+
+def assert_none(findings: list[str]) -> None:
+    """Fail with the findings, one a line, if there are any."""
+    assert not findings, "\n".join(dict.fromkeys(findings))

@@ -238,7 +238,6 @@ def age(seconds: float, layer: str = "dbt_manifest", limit: float | None = None)
 def database(rows: int = 50) -> dict[str, Value]:
     return {
         "db.system.name": "duckdb",
-        "db.operation.name": "SELECT",
         "db.response.returned_rows": rows,
         "dataface.catalog.source": "shop",
     }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,6 +143,7 @@ def test_the_window_of_the_objectives_is_the_default(shop: Shop) -> None:
     [
         (("status", "--since", "soon"), "is no length of time"),
         (("status", "--json", "--watch"), "exclude each other"),
+        (("status", "--watch"), "needs a terminal"),
         (("traces", "--reason", "bad_luck"), "source_substituted"),
         (("traces", "--outcome", "fine"), "degraded, failed, ok"),
         (("trace", "zz"), "is no trace id"),
@@ -260,21 +261,25 @@ def test_importing_the_command_line_imports_nothing_heavy(shop: Shop) -> None:
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a pseudo terminal is needed")
 def test_watch_ends_on_interrupt_with_the_code_of_the_last_look(shop: Shop) -> None:
+    import pty
+
     shop.record_health()
-    environ: Mapping[str, str] = {**os.environ, "CONTEXT_TELEMETRY_STATE_DIR": str(shop.state)}
+    ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "context_telemetry.cli", "status", "--watch"],
         cwd=shop.root,
-        env=dict(environ),
-        stdout=subprocess.PIPE,
-        text=True,
+        env={**os.environ, "CONTEXT_TELEMETRY_STATE_DIR": str(shop.state), "TERM": "xterm"},
+        stdout=theirs,
     )
-    assert process.stdout is not None
-    first = process.stdout.readline()
-    process.send_signal(2)
-    deadline = time.monotonic() + 30
-    while process.poll() is None and time.monotonic() < deadline:
-        process.stdout.readline()
-    assert "HEALTHY" in first
-    assert process.returncode == 0
+    os.close(theirs)
+    seen = b""
+    while b"answers are whole" not in seen:
+        seen += os.read(ours, 4096)
+    process.send_signal(signal.SIGINT)
+    with contextlib.suppress(OSError):  # the other end closes when the process ends
+        while os.read(ours, 4096):
+            pass
+    assert process.wait(timeout=60) == 0
+    os.close(ours)

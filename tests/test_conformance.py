@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-import pytest
-from conformance import assert_memory_conforms
-from inprocess import instrumented, with_client
+import asyncio
+from pathlib import Path
 
+import pytest
+from conformance import assert_conforms, assert_memory_conforms, assert_none, read_folder, records_of
+from conftest import Observed
+from inprocess import INITIALIZE, exchange, instrumented, with_client
+
+from context_telemetry import operation, surface
+from context_telemetry.conventions import names
+from context_telemetry.conventions.check import unused
+from context_telemetry.conventions.derive import derive
+from context_telemetry.instrumentation import report_state
+from context_telemetry.limits import Limits
+from context_telemetry.observe import recorder
 from context_telemetry.rehearsal.driver import HEALTHY_TOOLS, Client, resource, tool
+from context_telemetry.rehearsal.faults import FAULTS, Fault
 from context_telemetry.rehearsal.sample import Sample
 
 pytestmark = pytest.mark.real
@@ -24,3 +36,40 @@ def test_what_the_process_counts_is_what_its_spans_and_events_give(sample: Sampl
 
         with_client(sample.root, mixed)
         assert_memory_conforms(memory)
+
+
+def test_nothing_is_declared_that_a_full_run_does_not_emit(
+    sample: Sample, tmp_path: Path, observed: Observed
+) -> None:
+    """Every tool, every fault, a project with promises, broken requests, and an author's own operations."""
+    with instrumented() as memory:
+        recorder.set_limits(Limits.model_validate({"promises": {"dbt_manifest": 1}}).compile())
+        exchange(sample.root, [*INITIALIZE, {"id": 1, "method": "prompts/list"}])
+        with_client(sample.root, healthy)
+        for fault in FAULTS:
+            project = sample.copy(tmp_path / fault.name).root
+            with_client(project, lambda client, fault=fault, project=project: met(client, fault, project))
+        for name in names.OPERATIONS - names.ENTRY_OPERATIONS:
+            for said in names.SURFACES:
+                with surface(said), operation(name):
+                    pass
+        report_state()
+        spans, events = records_of(memory)
+        over_stdio = observed(sample.root, [tool("docs")])
+        assert_conforms(over_stdio.state_dir)
+        spans += read_folder(over_stdio.state_dir)[0]
+        assert_none(unused(spans, events, derive(spans, events)))
+        assert_memory_conforms(memory)
+
+
+async def healthy(client: Client) -> None:
+    for call in HEALTHY_TOOLS:
+        await client.send(call)
+
+
+async def met(client: Client, fault: Fault, project: Path) -> None:
+    await client.send(fault.twin)
+    with fault.injected(project):
+        await asyncio.sleep(fault.settles)
+        for meeting in fault.meetings:
+            await client.send(meeting.call)

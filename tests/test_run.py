@@ -49,12 +49,16 @@ def bin_of(name: str) -> str:
     "command",
     [
         pytest.param(None, id="run"),
-        pytest.param([bin_of("opentelemetry-instrument"), bin_of("dft"), "mcp", "serve"], id="opentelemetry-instrument"),
+        pytest.param(
+            [bin_of("opentelemetry-instrument"), bin_of("dft"), "mcp", "serve"], id="opentelemetry-instrument"
+        ),
         pytest.param([sys.executable, "-c", HOST], id="instrument"),
     ],
 )
 def test_every_way_in_records_the_same(sample: Sample, observed: Observed, command: list[str] | None) -> None:
-    recorded = observed(sample.root, CALLS, client_name="claude-code", **({"command": command} if command else {}))
+    recorded = observed(
+        sample.root, CALLS, client_name="claude-code", **({"command": command} if command else {})
+    )
     entries = [
         (entry.name, entry.outcome, set(entry.reasons))
         for entry in recorded.entries
@@ -94,7 +98,9 @@ def test_nothing_is_written_into_the_project_or_to_standard_output(project: Path
     assert spans_in(tmp_path / "state")
 
 
-def test_the_streams_of_a_session_are_equal_with_and_without_observation(sample: Sample, tmp_path: Path) -> None:
+def test_the_streams_of_a_session_are_equal_with_and_without_observation(
+    sample: Sample, tmp_path: Path
+) -> None:
     sessions = [
         session_of(sample.root, command, {"CONTEXT_TELEMETRY_STATE_DIR": str(tmp_path / "state")})
         for command in (plain(), observed())
@@ -106,14 +112,26 @@ def test_the_streams_of_a_session_are_equal_with_and_without_observation(sample:
     assert spans_in(tmp_path / "state")
 
 
-def session_of(project: Path, command: list[str], env: dict[str, str]) -> tuple[list[bytes], list[dict[str, Any]]]:
+def session_of(
+    project: Path, command: list[str], env: dict[str, str]
+) -> tuple[list[bytes], list[dict[str, Any]]]:
     """Everything that a long mixed session sends and gets, malformed requests included."""
     with Raw(project, command=command, env=env) as raw:
         raw.initialize()
-        for method in ("tools/list", "resources/list", "resources/templates/list", "prompts/list", "ping", "no/such"):
+        for method in (
+            "tools/list",
+            "resources/list",
+            "resources/templates/list",
+            "prompts/list",
+            "ping",
+            "no/such",
+        ):
             raw.request(method)
         for name, arguments in (
-            ("execute_query", {"sql": "SELECT * FROM fct_orders ORDER BY order_id", "source": "shop", "limit": 200}),
+            (
+                "execute_query",
+                {"sql": "SELECT * FROM fct_orders ORDER BY order_id", "source": "shop", "limit": 200},
+            ),
             ("execute_query", {"sql": "SELECT 1", "source": "nowhere"}),
             ("execute_query", {}),
             ("render_dashboard", {"path": "faces/orders.yml"}),
@@ -124,7 +142,11 @@ def session_of(project: Path, command: list[str], env: dict[str, str]) -> tuple[
             ("no_such_tool", {}),
         ):
             raw.request("tools/call", {"name": name, "arguments": arguments, "_meta": {"progressToken": 1}})
-        for uri in ("dataface://dashboards", "dataface://docs/error-reference", "dataface://dashboard/orders.yml"):
+        for uri in (
+            "dataface://dashboards",
+            "dataface://docs/error-reference",
+            "dataface://dashboard/orders.yml",
+        ):
             raw.request("resources/read", {"uri": uri})
         raw.request("tools/call", {"arguments": {}})
         assert raw.close() == 0
@@ -168,10 +190,12 @@ def test_what_was_served_is_on_disk_however_the_server_ends(
     assert code == status
     assert [span.name for span in spans_in(state)] == ["initialize", "tools/call docs"]
     ended = [event for event in events_in(state) if event.name == "dataface.session.ended"]
-    assert len(ended) == (1 if end == "close" else 0)
+    assert len(ended) == (0 if end is signal.SIGKILL else 1)
 
 
-def test_our_own_pipeline_records_what_a_client_s_traceparent_says_not_to(sample: Sample, tmp_path: Path) -> None:
+def test_our_own_pipeline_records_what_a_client_s_traceparent_says_not_to(
+    sample: Sample, tmp_path: Path
+) -> None:
     state = tmp_path / "state"
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
     with Raw(sample.root, env={"CONTEXT_TELEMETRY_STATE_DIR": str(state)}) as raw:

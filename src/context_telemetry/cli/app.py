@@ -62,6 +62,8 @@ def status(
 
     if as_json and watch:
         _stop("--json and --watch exclude each other")
+    if watch and not sys.stdout.isatty():
+        _stop("--watch needs a terminal")
     asked = None if since is None else _window(since)
     place = _place(project, state_dir)
     seconds = asked if since is not None else place.limits.objectives.window

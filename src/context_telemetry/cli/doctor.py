@@ -163,6 +163,7 @@ def _hooks() -> Iterator[Check]:
 
 
 def _telemetry(project: Path | None, state_dir: Path | None) -> Iterator[Check]:
+    from context_telemetry.pipeline.destination import destination
     from context_telemetry.settings import is_disabled, load_lenient, project_folder
 
     section = "telemetry"
@@ -186,9 +187,11 @@ def _telemetry(project: Path | None, state_dir: Path | None) -> Iterator[Check]:
             "switched off",
             "CONTEXT_TELEMETRY_DISABLED, OTEL_SDK_DISABLED or `disabled`",
         )
-    endpoint = _endpoint()
-    if endpoint:
-        yield _answers(section, endpoint)
+    chosen = destination()
+    for problem in chosen.problems:
+        yield Check(section, "exporters", "wrong", problem)
+    if chosen.mode == "otlp":
+        yield _answers(section, _endpoint())
     elif root:
         folder = project_folder(state_dir or settings.state_dir, root)
         yield _folder(section, folder)
@@ -197,11 +200,11 @@ def _telemetry(project: Path | None, state_dir: Path | None) -> Iterator[Check]:
     yield from _guard("guard", content=settings.content)
 
 
-def _endpoint() -> str | None:
+def _endpoint() -> str:
     for variable in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"):
         if value := os.environ.get(variable, "").strip():
             return value
-    return None
+    return "http://localhost:4318"  # the specification's default
 
 
 def _answers(section: str, endpoint: str) -> Check:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -63,15 +64,17 @@ def watch(place: Place, seconds: float | None) -> int:
     """Show the status and renew it until interrupted; the last exit code."""
     from rich.live import Live
 
+    console = text.console()
     seen = look(place, seconds)
-    with Live(screen(seen), console=text.console(), screen=False, auto_refresh=False) as live:
-        try:
-            while True:
-                time.sleep(_WATCHED_EVERY)
-                seen = look(place, seconds)
-                live.update(screen(seen), refresh=True)
-        except KeyboardInterrupt:
-            pass
+    with (
+        Live(screen(seen), console=console, screen=True, auto_refresh=False) as live,
+        suppress(KeyboardInterrupt),
+    ):
+        while True:
+            time.sleep(_WATCHED_EVERY)
+            seen = look(place, seconds)
+            live.update(screen(seen), refresh=True)
+    console.print(screen(seen))
     return EXIT[seen.verdict.state]
 
 

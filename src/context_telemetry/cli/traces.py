@@ -237,7 +237,7 @@ def _details(span: Span) -> list[str]:
     if layers := _strings(get(names.DATAFACE_CATALOG_LAYERS)):
         found.append("from " + ", ".join(layers))
     if system := get(names.DB_SYSTEM_NAME):
-        found.append(" ".join(map(str, filter(None, (system, get(names.DB_OPERATION_NAME))))))
+        found.append(str(system))
     if isinstance(rows := get(names.DB_RESPONSE_RETURNED_ROWS), int):
         found.append(text.counted(rows, "row"))
     if isinstance(charts := get(names.DATAFACE_CHARTS_TOTAL), int):

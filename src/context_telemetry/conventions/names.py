@@ -133,9 +133,6 @@ DATAFACE_STALENESS_LIMIT: Final = "dataface.staleness.limit"
 DATAFACE_SURFACE: Final = "dataface.surface"
 """The protocol of the entry."""
 
-DB_OPERATION_NAME: Final = "db.operation.name"
-"""The first keyword of the statement, upper case; never its text."""
-
 DB_RESPONSE_RETURNED_ROWS: Final = "db.response.returned_rows"
 """Rows that came back."""
 

@@ -15,7 +15,7 @@ WHAT_TO_DO: dict[str, str] = {
     "layer_unavailable": "install the dbt adapter",
     "face_unreadable": "`dft validate` the faces",
     "charts_failed": "`dft validate` the face",
-    "all_charts_failed": "is the warehouse reachable?",
+    "all_charts_failed": "open the trace: one cause",
     "payload_over_budget": "ask for less, or raise limits",
 }
 """Every reason of the conventions has its words; a test says so."""

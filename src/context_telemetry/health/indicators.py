@@ -111,7 +111,7 @@ def _over_budget(facts: Facts) -> Iterable[Measured]:
     for surface in dict.fromkeys(row.surface for row in facts.sizes):
         rows = [row for row in facts.sizes if row.surface == surface]
         count, over = sum(row.count for row in rows), sum(row.over for row in rows)
-        worst = ", ".join(f"{row.name} {row.largest:,.0f} B" for row in rows if row.over)
+        worst = ", ".join(f"{row.over:,} of {counted(row.count, row.name)}" for row in rows if row.over)
         yield Measured(surface, over, count, worst)
 
 

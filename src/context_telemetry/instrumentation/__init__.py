@@ -9,5 +9,6 @@ from context_telemetry.instrumentation.instrumentor import (
     probe,
     report_state,
 )
+from context_telemetry.instrumentation.mcp import close_sessions
 
-__all__ = ["DatafaceInstrumentor", "hook_states", "probe", "report_state"]
+__all__ = ["DatafaceInstrumentor", "close_sessions", "hook_states", "probe", "report_state"]

@@ -42,6 +42,7 @@ _METHOD_OPERATIONS = {
 _NOT_OBSERVED = frozenset({"ping"})
 
 _servers: WeakSet[Any] = WeakSet()
+_open_sessions: set[_Session] = set()
 _transport_key = otel_context.create_key("context-telemetry-mcp-transport")
 
 
@@ -89,7 +90,10 @@ class _Session:
         op.finish()
 
     def closed(self, error: BaseException | None) -> None:
-        """The connection is gone: what is still unanswered ends, and so does the session."""
+        """The connection is gone: what is still unanswered ends, and so does the session. Idempotent."""
+        if self not in _open_sessions:
+            return
+        _open_sessions.discard(self)
         for op in list(self.pending.values()):
             op.failed("_OTHER")
             op.finish()
@@ -242,6 +246,12 @@ class _WriteStream:
         return getattr(self._stream, name)
 
 
+def close_sessions() -> None:
+    """End every open session: the process is about to go, and its streams will not be closed before."""
+    for session in list(_open_sessions):
+        session.closed(None)
+
+
 # -- hooks ---------------------------------------------------------------------------------------
 
 
@@ -279,6 +289,7 @@ def _wrap_run(run: Any) -> Any:
             return await run(self, read_stream, write_stream, *args, **kwargs)
         transport = otel_context.get_value(_transport_key)
         session = _Session(transport if isinstance(transport, str) else None)
+        _open_sessions.add(session)
         read, write = _ReadStream(read_stream, session), _WriteStream(write_stream, session)
         failure: BaseException | None = None
         try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from opentelemetry.trace import SpanKind
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
@@ -228,9 +227,7 @@ HOOKS = (
     Hook(
         "dataface.core.execute.adapters.adapter_registry",
         "AdapterRegistry.execute",
-        lambda function: observe(
-            function, Plan("query.execute", reader=read_execute, kind=SpanKind.CLIENT, before=_asked)
-        ),
+        lambda function: observe(function, Plan("query.execute", reader=read_execute, before=_asked)),
         parameters=("query",),
     ),
     Hook(
@@ -287,7 +284,7 @@ HOOKS = (
     Hook(
         "dataface.core.execute.file_source_materializer",
         "FileSourceMaterializer.materialize_and_run",
-        lambda function: observe(function, Plan("query.execute", kind=SpanKind.CLIENT)),
+        lambda function: observe(function, Plan("query.execute")),
         parameters=("source_name",),
     ),
 )

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
 from opentelemetry import context as otel_context
-from opentelemetry.trace import SpanKind
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
@@ -38,7 +37,6 @@ class Plan:
     operation: str
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
     reader: AnyReader | None = None
-    kind: SpanKind = SpanKind.INTERNAL
     before: Callable[[Call], tuple[str, Mapping[str, AttributeValue]]] | None = None
 
     def __post_init__(self) -> None:
@@ -81,13 +79,11 @@ class _Observer:
                 running.pending = None
                 return running, False
             plan = self.plan
-            name, attributes, kind = plan.operation, plan.attributes, plan.kind
+            name, attributes = plan.operation, plan.attributes
             if plan.before is not None:
                 name, extra = plan.before(Call(self.signature, args, kwargs))
                 attributes = {**attributes, **extra}
-                if name != plan.operation:  # what it turned out to be has the kind of its own sort
-                    kind = SpanKind.INTERNAL
-            op = Operation(name, attributes, kind=kind)
+            op = Operation(name, attributes)
             for asked in self._asked:
                 value = self.signature.value(asked, args, kwargs)
                 if isinstance(value, str):

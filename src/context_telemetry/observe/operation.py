@@ -30,6 +30,8 @@ _COORDINATES = {
     "table": names.DATAFACE_CATALOG_TABLE,
     "column": names.DATAFACE_CATALOG_COLUMN,
 }
+# Operations that are this process's side of a call to another system.
+_CLIENT_OPERATIONS = frozenset({"query.execute"})
 # The reason that an age beyond its promise gives, by layer.
 _STALE = {"dbt_manifest": "manifest_stale"}
 
@@ -49,16 +51,17 @@ class Operation:
 
     __slots__ = (
         "_ages",
+        "_attached",
         "_clock",
         "_degraded",
         "_finished",
+        "_outer_entry",
+        "_parent_context",
         "_payload",
         "_token",
         "attributes",
         "client",
-        "context",
         "duration_ns",
-        "entry",
         "error_code",
         "error_type",
         "inner_failure",
@@ -75,6 +78,7 @@ class Operation:
         "span",
         "span_name",
         "start_ns",
+        "started_with",
         "surface",
         "unresolved",
     )
@@ -85,25 +89,29 @@ class Operation:
         attributes: Mapping[str, AttributeValue] | None = None,
         *,
         span_name: str | None = None,
-        kind: SpanKind = SpanKind.INTERNAL,
+        kind: SpanKind | None = None,
         surface: str | None = None,
         context: Context | None = None,
         links: Sequence[Link] = (),
         start: int | None = None,
     ) -> None:
         self._finished = False
+        if context is None:
+            context = otel_context.get_current()  # once, for all who would look it up
         self.parent = parent = current(context)
         self.name = name
-        self.kind = kind
+        self.kind = kind or (SpanKind.CLIENT if name in _CLIENT_OPERATIONS else SpanKind.INTERNAL)
         self.span_name = span_name or name or "operation"
         # An inner operation that outlives its entry (a background task) is its own entry: nobody else would count it.
-        self.entry: Operation = self if parent is None or parent.entry._finished else parent.entry
-        self.surface: str = surface or (current_surface() if self.entry is self else self.entry.surface)
+        self._outer_entry = None if parent is None or parent.entry._finished else parent.entry
+        self.surface: str = surface or (
+            current_surface(context) if self._outer_entry is None else self._outer_entry.surface
+        )
         self.client: str | None = None
         self.attributes: dict[str, AttributeValue] = dict(attributes) if attributes else {}
         if name is not None:
             self.attributes[names.DATAFACE_OPERATION_NAME] = name
-            self.attributes[names.DATAFACE_ENTRY] = self.entry is self
+            self.attributes[names.DATAFACE_ENTRY] = self._outer_entry is None
         self.attributes[names.DATAFACE_SURFACE] = self.surface
         self.links = links
         self.outcome = "ok"
@@ -118,6 +126,7 @@ class Operation:
         self.pending: object = None
         # The class and code of what failed last inside: it explains a failure that has none of its own.
         self.inner_failure: tuple[str, str | None] | None = None
+        self.started_with: Mapping[str, AttributeValue] = {}
         self.duration_ns = 0
         self._degraded = False
         self._payload: tuple[int, str, bool] | None = None
@@ -126,7 +135,22 @@ class Operation:
         self.start_ns = time.time_ns() if start is None else start
         self._clock = time.perf_counter_ns() - (0 if start is None else max(0, time.time_ns() - start))
         self.span: Span = recorder.start(self, context)
-        self.context: Context = otel_context.set_value(_KEY, self, recorder.context_of(self.span, context))
+        self._parent_context = context
+        self._attached: Context | None = None
+
+    # A finished operation refers to itself nowhere, so that it is gone at once and never waits for the collector.
+
+    @property
+    def entry(self) -> Operation:
+        """The operation that began the request which this one is part of; itself, if it is that."""
+        return self._outer_entry or self
+
+    @property
+    def context(self) -> Context:
+        """The context inside of which this operation is the current one, and its span the current span."""
+        if self._attached is not None:
+            return self._attached
+        return otel_context.set_value(_KEY, self, recorder.context_of(self.span, self._parent_context))
 
     # -- what the caller says ---------------------------------------------------------------------
 
@@ -213,13 +237,14 @@ class Operation:
 
     def attach(self) -> None:
         """Make this the current operation of this thread or task, until `detach`."""
-        self._token = otel_context.attach(self.context)
+        self._attached = self.context
+        self._token = otel_context.attach(self._attached)
 
     def detach(self) -> None:
         """Undo `attach`."""
         if self._token is not None:
             otel_context.detach(self._token)
-            self._token = None
+            self._token = self._attached = None
 
     def finish(self) -> None:
         """End the operation: decide its outcome, let its reasons rise, hand the record over. Idempotent."""
@@ -242,7 +267,7 @@ class Operation:
             self._conclude_payload(*self._payload)
         union = self.reasons
         if entry is self:
-            union = sorted({*self.reasons, *self.risen})
+            union = sorted({*self.reasons, *self.risen}) if self.reasons or self.risen else []
         else:
             entry.risen.update(self.reasons)
         if self.error_type is not None:
@@ -296,6 +321,32 @@ class Operation:
                 self.degraded("payload_over_budget")
 
 
+class _Unheard(Operation):
+    """What the block is given where nobody would receive a record: it takes everything and keeps nothing."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.client = self.parent = None
+
+    def read(self, result: Any) -> None: ...
+
+    def degraded(self, *reasons: str) -> None: ...
+
+    def failed(self, error_type: str, code: str | None = None) -> None: ...
+
+    def payload(self, size: int, kind: str = "tool_result", static: bool = False) -> None: ...
+
+    def age(self, layer: str, seconds: float) -> None: ...
+
+    def coordinates(self, **asked: str) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+_UNHEARD = _Unheard()
+
+
 class operation:  # a public name of the vocabulary, read as a statement: `with operation("catalog.resolve"):`
     """Observe the block as one operation: ``with operation("catalog.resolve", source="shop") as op: ...``.
 
@@ -314,6 +365,8 @@ class operation:  # a public name of the vocabulary, read as a statement: `with 
         self._op: Operation | None = None
 
     def __enter__(self) -> Operation:
+        if not recorder.live():
+            return _UNHEARD
         self._op = op = Operation(self._name, self._attributes)
         op.attach()
         return op

@@ -40,9 +40,9 @@ class surface:  # a public name of the vocabulary, read as a statement: `with su
             self._token = None
 
 
-def current_surface() -> str:
+def current_surface(context: Context | None = None) -> str:
     """The surface said by the innermost ``with surface(...)``, else the process's default."""
-    said = otel_context.get_value(_KEY)
+    said = otel_context.get_value(_KEY, context)
     return said if isinstance(said, str) else _process_default
 
 

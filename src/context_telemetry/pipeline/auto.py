@@ -10,8 +10,9 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from context_telemetry.instrumentation import DatafaceInstrumentor, report_state
+from context_telemetry.instrumentation import DatafaceInstrumentor, close_sessions, report_state
 from context_telemetry.observe import failsafe, project, recorder
+from context_telemetry.observe.surface import set_default_surface
 from context_telemetry.pipeline import shutdown
 from context_telemetry.settings import find_project_root, is_disabled
 
@@ -59,9 +60,7 @@ def uninstrument() -> None:
 
 
 class AutoInstrumentor(DatafaceInstrumentor):
-    """What `opentelemetry-instrument` finds. Unless a distro has set providers, the process is ours as in
-    `run`.
-    """
+    """What `opentelemetry-instrument` finds. Unless a distro has set providers, the process is as in `run`."""
 
     _instance = None  # `BaseInstrumentor` would hand out the parent's single instance
 
@@ -105,6 +104,8 @@ def _begin(root: Path | None, name: str | None, *, ours: bool, given: bool) -> N
         _remove_hooks()
         return
     recorder.set_limits(settings.limits.compile())
+    if settings.surface is not None:
+        set_default_surface(settings.surface)
     with _lock:
         if _pipeline is None and not given and not providers.host_has_providers():
             if settings.project is not None:
@@ -136,6 +137,7 @@ def _end(timeout: float) -> None:
     global _pipeline, _begun
     if _begun:
         _begun = False
+        close_sessions()
         report_state()
     ending, _pipeline = _pipeline, None
     if ending is not None:

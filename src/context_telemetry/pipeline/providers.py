@@ -69,9 +69,7 @@ class Pipeline:
         return done
 
     def shutdown(self, timeout: float = 2.0) -> bool:
-        """Export what is left and close, within ``timeout`` seconds even if an endpoint hangs. Once; then
-        True.
-        """
+        """Export what is left and close, within ``timeout`` seconds even if an endpoint hangs; only once."""
         if self._ended:
             return True
         self._ended = True
@@ -183,12 +181,17 @@ def _meter_provider(resource: Resource, exporters: Sequence[Any]) -> MeterProvid
     from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 
     interval = None if os.environ.get("OTEL_METRIC_EXPORT_INTERVAL") else _METRIC_INTERVAL_MS
-    readers: list[MetricReader] = [
-        each
-        if isinstance(each, MetricReader)
-        else PeriodicExportingMetricReader(each, export_interval_millis=interval)
-        for each in exporters
-    ]
+
+    def reader(each: Any) -> MetricReader:
+        if isinstance(each, MetricReader):
+            return each
+        return PeriodicExportingMetricReader(each, export_interval_millis=interval)
+
+    try:
+        readers = [reader(each) for each in exporters]
+    except ValueError as error:  # an interval that is none
+        failsafe.caught("exporter for metrics", error)
+        return None
     return MeterProvider(readers, resource, shutdown_on_exit=False) if readers else None
 
 
@@ -214,9 +217,7 @@ def _resource(namespace: str) -> Resource:
 
 
 def _renew_after_fork(*providers: Any) -> None:
-    """Give a forked child's resource its own process id, as the SDK does the instance id: in no public
-    way.
-    """
+    """Give a forked child's resource its process id, as the SDK does the instance id: in no public way."""
     if not hasattr(os, "register_at_fork"):
         return
 

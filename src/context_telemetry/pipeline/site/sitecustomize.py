@@ -1,18 +1,16 @@
 """Imported by the interpreter that `context-telemetry run` starts: begins to observe it before anything runs.
 
 First it takes itself out again (environment, path), so that children are as they would be without us, and
-then lets another `sitecustomize` have its turn. It must run in any Python from 3.7 on, also one that cannot
+then lets another `sitecustomize` have its turn. It must run in any Python from 3.6 on, also one that cannot
 import the library.
 """
-
-from __future__ import annotations
 
 import importlib
 import os
 import sys
 
 
-def _take_out() -> str | None:
+def _take_out() -> "str | None":
     """Remove what `run` put in; the process id that it marked, None when there is none."""
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != here]
@@ -25,11 +23,10 @@ def _take_out() -> str | None:
     return os.environ.pop("CONTEXT_TELEMETRY_RUN_PID", None)
 
 
-def _is_meant(marked: str | None) -> bool:
+def _is_meant(marked: "str | None") -> bool:
     """Whether this is the command itself, or the first Python below a command that is none, like `uvx`.
 
-    A Python takes the mark out of its environment, so below one there is no mark. Windows has launchers
-    between.
+    A Python takes the mark out of its environment, so below one there is none. Windows has launchers between.
     """
     return marked is not None and (os.name == "nt" or marked in (str(os.getpid()), str(os.getppid())))
 
