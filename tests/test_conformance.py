@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def test_nothing_is_declared_that_a_full_run_does_not_emit(
         with_client(sample.root, healthy)
         for fault in FAULTS:
             project = sample.copy(tmp_path / fault.name).root
-            with_client(project, lambda client, fault=fault, project=project: met(client, fault, project))
+            with_client(project, functools.partial(met, fault, project))
         for name in names.OPERATIONS - names.ENTRY_OPERATIONS:
             for said in names.SURFACES:
                 with surface(said), operation(name):
@@ -67,7 +68,7 @@ async def healthy(client: Client) -> None:
         await client.send(call)
 
 
-async def met(client: Client, fault: Fault, project: Path) -> None:
+async def met(fault: Fault, project: Path, client: Client) -> None:
     await client.send(fault.twin)
     with fault.injected(project):
         await asyncio.sleep(fault.settles)

@@ -8,9 +8,7 @@ import threading
 from collections.abc import Collection
 from typing import Any
 
-from opentelemetry.instrumentation.instrumentor import (  # type: ignore[attr-defined]  # it opts out of type checking
-    BaseInstrumentor,
-)
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation import catalog, manifest, mcp, queries, rendering, session, tools
