@@ -77,7 +77,7 @@ class Starts:
     """
 
     name: str = "server start"
-    rounds: int = 15
+    rounds: int = 9
     project: Path | None = None
 
     def run(self) -> list[Result]:

@@ -30,7 +30,6 @@ SCHEMA = "context-telemetry.doctor/1"
 
 State = Literal["ok", "note", "wrong"]
 
-_OLDEST, _NEWEST = (0, 1, 2), (0, 4, 0)
 _CONNECT_SECONDS = 1.0
 _STYLE = {"ok": "green", "note": "yellow", "wrong": "red"}
 _MARK = {"ok": "✓", "note": "!", "wrong": "✗"}
@@ -80,6 +79,8 @@ def examine(project: Path | None, state_dir: Path | None, *, as_json: bool) -> i
 
 
 def _installed() -> Iterator[Check]:
+    from context_telemetry.instrumentation import NEWEST, OLDEST
+
     section = "installed"
     yield Check(section, "python", "ok", f"{sys.version.split()[0]} ({sys.executable})")
     yield Check(section, "context-telemetry", "ok", _release("context-telemetry") or "from a source tree")
@@ -92,15 +93,13 @@ def _installed() -> Iterator[Check]:
             "not installed here",
             "install it beside context-telemetry: dataface[mcp]",
         )
-    elif not _OLDEST <= _numbers(dataface) <= _NEWEST:
-        known = f"{'.'.join(map(str, _OLDEST))} to {'.'.join(map(str, _NEWEST))}"
+    elif _numbers(dataface) < _numbers(OLDEST):
         yield Check(
-            section,
-            "dataface",
-            "note",
-            dataface,
-            f"not among the known releases {known}: see the hooks below",
+            section, "dataface", "wrong", dataface, f"not observed: this version knows {OLDEST} and later"
         )
+    elif _numbers(dataface) > _numbers(NEWEST):
+        advice = f"newer than {NEWEST}, which was tried: see the hooks below"
+        yield Check(section, "dataface", "note", dataface, advice)
     else:
         yield Check(section, "dataface", "ok", dataface)
     mcp = _release("mcp")

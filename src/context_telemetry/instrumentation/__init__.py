@@ -4,6 +4,8 @@
 """
 
 from context_telemetry.instrumentation.instrumentor import (
+    NEWEST,
+    OLDEST,
     DatafaceInstrumentor,
     hook_states,
     probe,
@@ -11,4 +13,12 @@ from context_telemetry.instrumentation.instrumentor import (
 )
 from context_telemetry.instrumentation.mcp import close_sessions
 
-__all__ = ["DatafaceInstrumentor", "close_sessions", "hook_states", "probe", "report_state"]
+__all__ = [
+    "NEWEST",
+    "OLDEST",
+    "DatafaceInstrumentor",
+    "close_sessions",
+    "hook_states",
+    "probe",
+    "report_state",
+]

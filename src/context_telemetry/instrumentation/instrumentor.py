@@ -25,6 +25,12 @@ HOOKS: tuple[Hook, ...] = (
     *rendering.HOOKS,
 )
 
+OLDEST = min((hook.since for hook in HOOKS), key=version)
+"""The oldest Dataface release that is observed."""
+
+NEWEST = "0.4.0"
+"""The newest Dataface release that the rows were tried on; a newer one is tried with the same rows."""
+
 _lock = threading.RLock()
 _installation: Installation | None = None
 
@@ -52,8 +58,11 @@ class DatafaceInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # see its i
                 kwargs.get("tracer_provider"), kwargs.get("meter_provider"), kwargs.get("logger_provider")
             )
             recorder.set_error_code_reader(tools.error_code)
-            release = version(installed_release() or "0.0.0")
-            _installation = Installation(tuple(hook for hook in HOOKS if hook.serves(release)))
+            release = installed_release() or "0.0.0"
+            rows = tuple(hook for hook in HOOKS if hook.serves(version(release)))
+            if not rows:
+                failsafe.warn(f"Dataface {release} is not observed: this version knows {OLDEST} and later")
+            _installation = Installation(rows)
             _installation.place()
 
     def _uninstrument(self, **kwargs: Any) -> None:

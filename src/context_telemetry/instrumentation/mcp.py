@@ -327,27 +327,23 @@ HOOKS = (
         "create_server",
         _wrap_create_server,
         aliases=("dataface.ai.mcp:create_server",),
-        since="0.1.2",
     ),
     Hook(
         "dataface.ai.mcp.server",
         "run_server",
         _wrap_run_server,
         aliases=("dataface.ai.mcp:run_server",),
-        since="0.1.2",
     ),
     Hook(
         "mcp.server.lowlevel.server",
         "Server.run",
         _wrap_run,
         parameters=("read_stream", "write_stream"),
-        since="0.1.2",
     ),
     Hook(
         "mcp.server.lowlevel.server",
         "Server._handle_request",
         _wrap_handle_request,
         parameters=("message", "req", "session"),
-        since="0.1.2",
     ),
 )

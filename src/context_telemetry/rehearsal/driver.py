@@ -100,7 +100,7 @@ HEALTHY_TOOLS: tuple[Call, ...] = (
 
 # One URI for each template that 0.4.0 lists.
 TEMPLATE_RESOURCES: tuple[Call, ...] = (
-    resource("dataface://dashboard/orders.yml"),
+    resource("dataface://dashboard/customers.yml"),
     resource("dataface://docs/charts"),
 )
 
