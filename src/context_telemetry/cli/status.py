@@ -67,8 +67,8 @@ def watch(place: Place, seconds: float | None) -> int:
     console = text.console()
     seen = look(place, seconds)
     with (
-        Live(screen(seen), console=console, screen=True, auto_refresh=False) as live,
         suppress(KeyboardInterrupt),
+        Live(screen(seen), console=console, screen=True, auto_refresh=False) as live,
     ):
         while True:
             time.sleep(_WATCHED_EVERY)
