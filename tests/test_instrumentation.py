@@ -1,0 +1,90 @@
+"""Instrument and uninstrument on the real release: all hooks placed, and everything as it was afterwards."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import context_telemetry
+from context_telemetry.instrumentation import hook_states, probe
+from context_telemetry.instrumentation.hooks import Hook
+from context_telemetry.instrumentation.instrumentor import HOOKS
+from context_telemetry.pipeline import auto
+
+pytestmark = pytest.mark.real
+
+
+def bindings() -> dict[str, Any]:
+    """Every object that a hook replaces, by where it is bound."""
+    found: dict[str, Any] = {}
+    for hook in HOOKS:
+        for place in (f"{hook.module}:{hook.target}", *hook.aliases):
+            module, _, path = place.partition(":")
+            owner: Any = importlib.import_module(module)
+            *parents, last = path.removesuffix("[*]").split(".")
+            for part in parents:
+                owner = getattr(owner, part)
+            value = vars(owner)[last]
+            found[place] = dict(value) if path.endswith("[*]") else value
+    return found
+
+
+def test_every_hook_of_this_release_is_placed_and_taken_out_again() -> None:
+    before = bindings()
+    for _ in range(2):
+        context_telemetry.instrument()
+        context_telemetry.instrument()
+        assert {each.id: each.state for each in hook_states()} == {hook.id: "active" for hook in HOOKS}
+        replaced = bindings()
+        assert [place for place in before if replaced[place] == before[place]] == []
+        context_telemetry.uninstrument()
+        context_telemetry.uninstrument()
+        assert bindings() == before
+
+
+def test_a_probe_tells_where_every_hook_stands_and_leaves_nothing_behind() -> None:
+    before = bindings()
+    assert [each for each in probe() if each.state != "active"] == []
+    assert bindings() == before
+    assert hook_states() == []
+
+
+def test_a_target_that_a_release_lost_is_reported_and_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    from context_telemetry.instrumentation import instrumentor
+
+    lost = Hook("dataface.ai.tools", "vanished", lambda original: original)
+    monkeypatch.setattr(instrumentor, "HOOKS", (*HOOKS, lost))
+    (state,) = [each for each in probe() if each.state != "active"]
+    assert (state.id, state.state) == (lost.id, "absent")
+
+
+def test_before_or_after_the_import_of_dataface_is_the_same() -> None:
+    program = """
+import sys
+{first}
+import context_telemetry
+context_telemetry.instrument()
+import dataface.ai.mcp.server, dataface.core.inspect.resolver, dataface.core.dashboard
+from context_telemetry.instrumentation import hook_states
+import dataface.ai.mcp.server as server, dataface.ai.tools as tools
+assert server.dispatch_tool_call is tools.dispatch_tool_call
+print(sum(each.state == "active" for each in hook_states()))
+"""
+    counted = []
+    for first in ("", "import dataface.ai.mcp.server, dataface.core.inspect.resolver, dataface.core.dashboard"):
+        done = subprocess.run(
+            [sys.executable, "-c", program.format(first=first)], capture_output=True, text=True, check=True
+        )
+        counted.append(int(done.stdout))
+    assert counted[0] == counted[1] > 20
+
+
+def test_nothing_is_instrumented_where_it_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONTEXT_TELEMETRY_DISABLED", "true")
+    context_telemetry.instrument()
+    assert hook_states() == []
+    assert auto.current() is None
