@@ -99,7 +99,10 @@ class Starts:
             order = list(commands)
             for number in range(-1, self.rounds):
                 for side in order:
-                    seconds = _answer_after(commands[side], root, environment)
+                    try:
+                        seconds = _answer_after(commands[side], root, environment)
+                    except RuntimeError as error:
+                        return [Result(self.name, what, "ms", {}, not_run=f"{side}, {error}")]
                     if number >= 0:
                         taken[side].append(seconds * 1e3)
                 order.reverse()
@@ -120,14 +123,17 @@ def _answer_after(command: list[str], project: Path, environment: Mapping[str, s
         },
     }
     began = time.perf_counter()
-    with subprocess.Popen(
-        command,
-        cwd=project,
-        env={**environment, "PWD": str(project)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as process:
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(
+            command,
+            cwd=project,
+            env={**environment, "PWD": str(project)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+        ) as process,
+    ):
         impatient = threading.Timer(_ANSWER_SECONDS, process.kill)
         impatient.start()
         try:
@@ -141,9 +147,11 @@ def _answer_after(command: list[str], project: Path, environment: Mapping[str, s
             process.wait()
         finally:
             impatient.cancel()
-    if b'"serverInfo"' not in answer:
-        raise RuntimeError(f"{' '.join(command)} did not answer initialize")
-    return seconds
+        if b'"serverInfo"' not in answer:
+            errors.seek(0)
+            said = errors.read().decode(errors="replace").strip().splitlines()
+            raise RuntimeError(f"no answer to initialize: {said[-1] if said else 'nothing on stderr'}")
+        return seconds
 
 
 @contextmanager

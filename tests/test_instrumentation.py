@@ -75,7 +75,10 @@ assert server.dispatch_tool_call is tools.dispatch_tool_call
 print(sum(each.state == "active" for each in hook_states()))
 """
     counted = []
-    for first in ("", "import dataface.ai.mcp.server, dataface.core.inspect.resolver, dataface.core.dashboard"):
+    for first in (
+        "",
+        "import dataface.ai.mcp.server, dataface.core.inspect.resolver, dataface.core.dashboard",
+    ):
         done = subprocess.run(
             [sys.executable, "-c", program.format(first=first)], capture_output=True, text=True, check=True
         )

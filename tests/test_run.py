@@ -163,6 +163,7 @@ def settled(message: dict[str, Any]) -> str:
     text = json.dumps(message, sort_keys=True)
     for pattern, instead in (
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?", "TIME"),
+        (r"\b\d\d:\d\d UTC", "CLOCK"),
         (r"localhost:\d+", "PREVIEW"),
         (r"\b[0-9a-f]{8,32}\b", "ID"),
     ):
