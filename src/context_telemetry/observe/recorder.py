@@ -1,7 +1,7 @@
 """From records to telemetry: the one small interface behind which a recorder works, and which one is in use.
 
 It knows no operations and no Dataface. What records is imported when somebody would receive a record: whoever only
-decorates pays for neither the metrics API nor the table of metrics.
+decorates does not pay for the metrics API.
 """
 
 from __future__ import annotations
