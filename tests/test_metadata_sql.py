@@ -38,11 +38,23 @@ def test_reads_of_the_warehouse_s_metadata_are_recognised(sql: str) -> None:
         "DESCRIBE (select * from orders)",
         "DESCRIBE select * from orders",
         "select show, describe from orders",
+        "select id, pg_class from orders",
         "",
     ],
 )
 def test_everything_else_is_not(sql: str) -> None:
     assert not reads_metadata(sql)
+
+
+@pytest.mark.parametrize("open_end", ["/* ", "' \" ", '"` ', "-- '"])
+def test_sql_that_never_ends_its_comments_and_strings_is_scanned_once(open_end: str) -> None:
+    import time
+
+    before = time.thread_time()
+    reads_metadata("select pg_ from " + open_end * 4_000)
+    assert (
+        time.thread_time() - before < 0.1
+    )  # quadratic behaviour takes seconds; this is a bound, not a benchmark
 
 
 def test_only_the_beginning_of_long_sql_is_scanned() -> None:

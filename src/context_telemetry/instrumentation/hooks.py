@@ -8,7 +8,9 @@ placed is reported and skipped.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import inspect
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -44,7 +46,7 @@ class Hook:
         """The hook's name in `doctor` and in the state event."""
         return f"{self.module}:{self.target}"
 
-    def serves(self, release: tuple[int, ...]) -> bool:
+    def serves(self, release: tuple[int, int, int]) -> bool:
         """Whether this row is for ``release``. A release newer than all rows is tried with the newest ones."""
         return version(self.since) <= release and (self.until is None or release <= version(self.until))
 
@@ -58,9 +60,11 @@ class HookState:
     detail: str = ""
 
 
-def version(text: str) -> tuple[int, ...]:
-    """``0.4.0`` as ``(0, 4, 0)``; a suffix like ``rc1`` is ignored."""
-    return tuple(int("".join(c for c in part if c.isdigit()) or 0) for part in text.split(".")[:3])
+def version(text: str) -> tuple[int, int, int]:
+    """The leading numbers of a release: ``0.4.0rc1`` and ``0.4`` are ``(0, 4, 0)``."""
+    numbers = [int(digits.group()) if (digits := re.match(r"\d+", part)) else 0 for part in text.split(".")]
+    major, minor, patch = (*numbers, 0, 0, 0)[:3]
+    return major, minor, patch
 
 
 @dataclass
@@ -97,12 +101,34 @@ class Installation:
         """Put every original back, where it is still ours to replace."""
         with self._lock:
             self._open = False
+            for hook in self.hooks:
+                self._find_copies(hook)
             for placed in reversed(self._placed):
                 if placed.get() is placed.wrapper:
                     placed.put(placed.original)
             self._placed.clear()
             for state in self.states.values():
                 state.state, state.detail = "waiting", ""
+
+    def settle(self) -> None:
+        """Tell waiting hooks whose module will come from those whose module this release does not have."""
+        with self._lock:
+            for hook in self.hooks:
+                state = self.states[hook.id]
+                parent = hook.module.rpartition(".")[0]
+                if state.state == "waiting" and parent in sys.modules and not _exists(hook.module):
+                    state.state, state.detail = "absent", f"there is no module {hook.module}"
+
+    def _find_copies(self, hook: Hook) -> None:
+        """Modules that were imported after a hook was placed have bound its wrapper: they get the original back too."""
+        placed = {id(each.wrapper): each for each in self._placed}
+        for alias in hook.aliases:
+            name, _, path = alias.partition(":")
+            for copy in _bindings_if_there(sys.modules.get(name), path):
+                ours = placed.get(id(copy.original))
+                if ours is not None:
+                    copy.original, copy.wrapper = ours.original, ours.wrapper
+                    self._placed.append(copy)
 
     def _imported(self, hook: Hook, module: ModuleType) -> None:
         with self._lock:
@@ -160,6 +186,13 @@ def _bindings(module: ModuleType, path: str) -> Iterator[_Placed]:
     if last not in holder:
         raise LookupError(f"{module.__name__} has no {path}")
     yield _Placed(lambda: vars(owner).get(last), lambda new: setattr(owner, last, new), holder[last], None)
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def _bindings_if_there(module: ModuleType | None, path: str) -> list[_Placed]:

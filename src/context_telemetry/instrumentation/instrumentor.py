@@ -106,6 +106,8 @@ def probe() -> list[HookState]:
 
 def report_state() -> None:
     """Emit where the hooks stand and what the library has caught and dropped, as the event that gauges are views of."""
+    if _installation is not None:
+        _installation.settle()
     states = hook_states()
     counted = {name: sum(each.state == name for each in states) for name in ("active", "absent", "failed")}
     missing = [each.id for each in states if each.state in ("absent", "failed")]

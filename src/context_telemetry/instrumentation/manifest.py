@@ -1,7 +1,8 @@
 """The dbt manifest: loaded or not, how old it is, and whether the model files still are those it was built from.
 
 Dataface answers without a manifest as if nothing were missing, and never looks at its age. The checksums are compared
-by the background worker, once a second while a project is served; a call that loads the manifest looks its verdict up.
+by the background worker, every second or so while a project is served; a call that loads the manifest looks up its
+verdict.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from context_telemetry.conventions import names
 from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.observe import recorder, worker
 from context_telemetry.observe.observed import Plan, observe
+from context_telemetry.observe.operation import current
 from context_telemetry.observe.reading import Call, Reading, reader
 
 _TARGET = "target/manifest.json"
@@ -51,16 +53,15 @@ def read_manifest(call: Call) -> Reading | None:
     served: Any = call.argument("project")
     present = served.exists(_TARGET)
     if call.error is not None:
-        return Reading(reasons=("manifest_unreadable",), unresolved=1)
+        return Reading(reasons=("manifest_unreadable",))
     manifest = call.result
     if manifest is None:
         if present:
-            return Reading(reasons=("manifest_unreadable",), unresolved=1)
-        if served.exists("dbt_project.yml") or call.argument("needed"):
-            return Reading(reasons=("manifest_missing",), unresolved=1)
-        return None
+            return Reading(reasons=("manifest_unreadable",))
+        needed = served.exists("dbt_project.yml") or _for_a_query()
+        return Reading(reasons=("manifest_missing",)) if needed else None
     if not isinstance(manifest, dict):
-        return Reading(reasons=("manifest_unreadable",), unresolved=1)
+        return Reading(reasons=("manifest_unreadable",))
     reasons = []
     if not present:
         reasons.append("manifest_substituted")
@@ -70,6 +71,12 @@ def read_manifest(call: Call) -> Reading | None:
         reasons.append("manifest_stale")
     age = _age(manifest)
     return Reading(reasons=tuple(reasons), ages={} if age is None else {_ARTIFACT: age}, layers=(_ARTIFACT,))
+
+
+def _for_a_query() -> bool:
+    """Whether a query's ``ref()`` or ``source()`` asked for it: those need a manifest in any project."""
+    op = current()
+    return op is not None and op.parent is not None and op.parent.name == "query.execute"
 
 
 def generated_at(manifest: Any) -> float | None:

@@ -25,7 +25,8 @@ from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.limits.clients import client_id
 from context_telemetry.limits.payloads import is_static_resource, is_static_tool
 from context_telemetry.observe import failsafe, recorder
-from context_telemetry.observe.operation import Operation
+from context_telemetry.observe.fork import renew_in_child
+from context_telemetry.observe.operation import Operation, error_class
 from context_telemetry.observe.payload import utf8_size
 
 _SURFACE = "mcp"
@@ -38,11 +39,14 @@ _METHOD_OPERATIONS = {
     "resources/templates/list": "mcp.list",
     "prompts/list": "mcp.list",
 }
+# What a client sends is cut to this many characters where it becomes an attribute.
+_LONGEST = 256
 # A liveness check says nothing about context; clients send it every few seconds.
 _NOT_OBSERVED = frozenset({"ping"})
 
 _servers: WeakSet[Any] = WeakSet()
 _open_sessions: set[_Session] = set()
+renew_in_child(_open_sessions.clear)  # the parent's sessions end in the parent
 _transport_key = otel_context.create_key("context-telemetry-mcp-transport")
 
 
@@ -54,7 +58,7 @@ class _Session:
     started: float = field(default_factory=time.monotonic)
     client: str = "other"
     protocol: str | None = None
-    pending: dict[str | int, Operation] = field(default_factory=dict)
+    pending: dict[str | int | None, Operation] = field(default_factory=dict)
 
     # -- what comes in and goes out ---------------------------------------------------------------
 
@@ -75,7 +79,7 @@ class _Session:
         answer: Any = getattr(getattr(message, "message", None), "root", None)
         if answer is None or getattr(answer, "method", None) is not None:
             return
-        op = self.pending.pop(answer.id, None)
+        op = self.pending.pop(getattr(answer, "id", None), None)
         if op is None:
             return
         try:
@@ -104,7 +108,7 @@ class _Session:
             **self._common(),
         }
         if error is not None:
-            attributes[names.ERROR_TYPE] = type(error).__name__
+            attributes[names.ERROR_TYPE] = error_class(error)
         recorder.event(names.EVENT_DATAFACE_SESSION_ENDED, attributes, warning=False)
 
     # -- one request ------------------------------------------------------------------------------
@@ -113,7 +117,7 @@ class _Session:
         if not recorder.live():
             return
         attributes: dict[str, AttributeValue] = {
-            names.MCP_METHOD_NAME: method,
+            names.MCP_METHOD_NAME: method[:_LONGEST],
             names.JSONRPC_REQUEST_ID: str(request_id),
             **self._common(),
         }
@@ -122,9 +126,9 @@ class _Session:
             target = params.get("name")
             attributes[names.GEN_AI_OPERATION_NAME] = "execute_tool"
             if isinstance(target, str):
-                attributes[names.GEN_AI_TOOL_NAME] = target
+                attributes[names.GEN_AI_TOOL_NAME] = target[:_LONGEST]
         elif method == "resources/read" and isinstance(params.get("uri"), str):
-            attributes[names.MCP_RESOURCE_URI] = params["uri"]
+            attributes[names.MCP_RESOURCE_URI] = params["uri"].partition("?")[0][:_LONGEST]
         elif method == "initialize":
             information = params.get("clientInfo")
             if isinstance(information, dict):
@@ -133,13 +137,17 @@ class _Session:
         op = Operation(
             _METHOD_OPERATIONS.get(method),
             attributes,
-            span_name=f"{method} {target}" if isinstance(target, str) else method,
+            span_name=_span_name(method, target),
             kind=SpanKind.SERVER,
             surface=_SURFACE,
             context=parent,
             links=links,
         )
         op.client = self.client
+        former = self.pending.pop(request_id, None)
+        if former is not None:  # the client used its id again, and no answer will tell the two apart
+            former.failed("_OTHER")
+            former.finish()
         self.pending[request_id] = op
 
     def _read(self, op: Operation, result: Any) -> None:
@@ -164,6 +172,14 @@ class _Session:
         if self.protocol is not None:
             common[names.MCP_PROTOCOL_VERSION] = self.protocol
         return common
+
+
+def _span_name(method: str, target: Any) -> str:
+    """``{method} {tool}``, of what is known only: clients can invent the rest, and names of spans must stay few."""
+    methods, tools = names.BOUNDS[names.MCP_METHOD_NAME].known, names.BOUNDS[names.GEN_AI_TOOL_NAME].known
+    if methods is not None and method not in methods:
+        return "_OTHER"
+    return f"{method} {target}" if tools is not None and target in tools else method
 
 
 def _content_size(part: Any) -> int:
@@ -309,7 +325,7 @@ def _wrap_handle_request(handle: Any) -> Any:
     @functools.wraps(handle)
     async def observed(self: Any, message: Any, req: Any, session: Any, *args: Any, **kwargs: Any) -> Any:
         ours = getattr(getattr(session, "_write_stream", None), "_session", None)
-        op = ours.pending.get(message.request_id) if isinstance(ours, _Session) else None
+        op = ours.pending.get(getattr(message, "request_id", None)) if isinstance(ours, _Session) else None
         if op is None:
             return await handle(self, message, req, session, *args, **kwargs)
         token = otel_context.attach(op.context)

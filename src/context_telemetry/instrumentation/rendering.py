@@ -6,10 +6,12 @@ A render whose every chart failed is a success for MCP, and its result does not 
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterator
-from contextvars import copy_context
 from typing import Any
 
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
@@ -82,12 +84,21 @@ def _failed_charts(errors: Any) -> int:
     return len({name for name in named if name}) + sum(1 for name in named if not name)
 
 
+def _in_context(context: Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+    token = otel_context.attach(context)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        otel_context.detach(token)
+
+
 def _wrap_pool(pool: Any) -> Any:
-    """Query threads run in the context of the render that started them."""
+    """Query threads run in the OpenTelemetry context of the render that started them, and in no other of its contexts:
+    Dataface's own context variables are empty there, and must stay so."""
 
     class ContextPool(pool):  # type: ignore[misc]  # the base is whatever Dataface uses
         def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-            return super().submit(copy_context().run, function, *args, **kwargs)
+            return super().submit(_in_context, otel_context.get_current(), function, *args, **kwargs)
 
     return functools.update_wrapper(ContextPool, pool, updated=())
 
@@ -95,11 +106,10 @@ def _wrap_pool(pool: Any) -> Any:
 # -- searching and listing -----------------------------------------------------------------------
 
 
-def _left_out(op_name: str = _DASHBOARD_SEARCH) -> None:
+def _left_out() -> None:
     op = current()
-    if op is not None and op.name == op_name:
+    if op is not None and op.name == _DASHBOARD_SEARCH:
         op.degraded("face_unreadable")
-        op.unresolved += 1
 
 
 def _wrap_yaml(yaml: Any) -> Any:
@@ -134,7 +144,7 @@ def read_listing(call: Call) -> Reading | None:
     skipped = getattr(call.result, "skipped_files", None)
     if not skipped:
         return None
-    return Reading(reasons=("face_unreadable",), unresolved=len(skipped))
+    return Reading(reasons=("face_unreadable",))
 
 
 # -- resources -----------------------------------------------------------------------------------
@@ -145,9 +155,17 @@ def _tap_resource(call: Call) -> None:
     op, text = current(), call.result
     if op is None or op.name != "resource.read" or not isinstance(text, str) or len(text) > _ERROR_TEXT_LIMIT:
         return
-    if text.startswith('{"error":'):
+    if text.startswith("{") and _is_error(text):
         op.degraded("resource_unknown")
         op.unresolved += 1
+
+
+def _is_error(text: str) -> bool:
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(content, dict) and set(content) == {"error"} and isinstance(content["error"], str)
 
 
 def _tap_dashboard(call: Call) -> None:

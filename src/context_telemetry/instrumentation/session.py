@@ -24,7 +24,7 @@ HOOKS = (
     Hook(
         "dataface.agent_api.project_session",
         "ProjectSession.__init__",
-        tap(_opened),
+        tap(_opened, outside=True),
         parameters=("project",),
     ),
 )

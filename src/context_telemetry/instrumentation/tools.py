@@ -64,21 +64,23 @@ def read_dispatch(call: Call) -> Reading | None:
 
 
 def _wrap_dispatch(dispatch: Any) -> Any:
+    """Under MCP the request's own span is the call, and dispatch explains it; elsewhere dispatch is the entry."""
     alone = observe(dispatch, Plan("tool.call", reader=read_dispatch, before=_tool_name))
+    explaining = tap(_explain)(dispatch)
 
     @functools.wraps(dispatch)
     def observed(*args: Any, **kwargs: Any) -> Any:
         running = current()
-        if running is None or running.name != "tool.call":
-            return alone(*args, **kwargs)
-        result = dispatch(*args, **kwargs)
-        if isinstance(result, dict) and is_failure(result):
-            code = first_code(result)
-            if code is not None:
-                running.error_code = code
-        return result
+        under_mcp = running is not None and running.name == "tool.call"
+        return (explaining if under_mcp else alone)(*args, **kwargs)
 
     return observed
+
+
+def _explain(call: Call) -> None:
+    op = current()
+    if op is not None and isinstance(call.result, dict) and is_failure(call.result):
+        op.error_code = first_code(call.result) or op.error_code
 
 
 def _tool_name(call: Call) -> tuple[str, dict[str, str]]:

@@ -5,6 +5,7 @@ Nothing here raises, and nothing here writes to standard output, which belongs t
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections import Counter
@@ -47,6 +48,18 @@ def warn(message: str) -> None:
         print(f"context-telemetry: {message}", file=sys.stderr, flush=True)
     except (OSError, ValueError, AttributeError):
         return
+
+
+def _renew() -> None:
+    """In a forked child: the parent's lock may be held by a thread that is not here, its numbers are not ours."""
+    global _lock
+    _lock = threading.Lock()
+    _errors.clear()
+    _dropped.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
 
 
 def _note(counter: Counter[str], place: str, count: int, message: str) -> None:

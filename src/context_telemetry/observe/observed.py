@@ -17,13 +17,18 @@ from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
 from context_telemetry.observe import failsafe, recorder
-from context_telemetry.observe.operation import Operation, conclude_error, current, is_interruption
+from context_telemetry.observe.operation import (
+    COORDINATES,
+    Operation,
+    conclude_error,
+    current,
+    is_interruption,
+)
 from context_telemetry.observe.reading import AnyReader, Call, Signature, check_names
 
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any] | staticmethod[Any, Any]")
 
 _MARK = "__context_telemetry__"
-_COORDINATES = ("source", "schema", "table", "column")
 
 
 @dataclass(frozen=True)
@@ -67,14 +72,15 @@ class _Observer:
     def __init__(self, function: Callable[..., Any], plan: Plan) -> None:
         self.plan = plan
         self.signature = Signature(function)
-        self._asked = tuple(name for name in _COORDINATES if name in self.signature)
+        self._asked = tuple(name for name in COORDINATES if name in self.signature)
         self._key = inspect.unwrap(function)
         self._inner_mark = _is_marked(function)
 
     def begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Operation | None, bool]:
         """The operation of this call and whether it is this call's own; (None, False) when it could not be made."""
         try:
-            running = current()
+            context = otel_context.get_current()  # once, for all who would look it up
+            running = current(context)
             if running is not None and running.pending is self._key:
                 running.pending = None
                 return running, False
@@ -83,7 +89,7 @@ class _Observer:
             if plan.before is not None:
                 name, extra = plan.before(Call(self.signature, args, kwargs))
                 attributes = {**attributes, **extra}
-            op = Operation(name, attributes)
+            op = Operation(name, attributes, context=context)
             for asked in self._asked:
                 value = self.signature.value(asked, args, kwargs)
                 if isinstance(value, str):
@@ -163,14 +169,19 @@ def _coroutine(function: Callable[..., Any], observer: _Observer) -> Callable[..
 
 
 class _Steps:
-    """The context of a generator's body, which is current during each step and never across a ``yield``."""
+    """The context of a generator's body, which is current during each step and never across a ``yield``.
+
+    Without an operation the body has its consumer's context, as any generator does.
+    """
 
     __slots__ = ("_context",)
 
     def __init__(self, op: Operation | None) -> None:
-        self._context = op.context if op is not None else otel_context.get_current()
+        self._context = op.context if op is not None else None
 
     def run(self, step: Callable[..., Any], *value: Any) -> Any:
+        if self._context is None:
+            return step(*value)
         token = otel_context.attach(self._context)
         try:
             return step(*value)
@@ -179,6 +190,8 @@ class _Steps:
             otel_context.detach(token)
 
     async def run_async(self, step: Callable[..., Any], *value: Any) -> Any:
+        if self._context is None:
+            return await step(*value)
         token = otel_context.attach(self._context)
         try:
             return await step(*value)
@@ -248,26 +261,32 @@ def _async_generator(function: Callable[..., Any], observer: _Observer) -> Calla
     return observed
 
 
-def tap(after: Callable[[Call], None]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A wrapper that makes no span: ``after`` sees each finished call, to say something to the operation it is in."""
+def tap(
+    after: Callable[[Call], None], *, outside: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A wrapper that makes no span: ``after`` sees each finished call, to say something to the operation it is in.
+
+    Calls that are in no operation are not looked at, unless ``outside`` says so.
+    """
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
         signature = Signature(function)
 
-        def see(call: Call) -> None:
+        def see(args: Any, kwargs: Any, result: Any, error: BaseException | None) -> None:
             try:
-                after(call)
-            except Exception as error:
-                failsafe.caught(f"tap on {function.__qualname__}", error)
+                if outside or current() is not None:
+                    after(Call(signature, args, kwargs, result, error))
+            except Exception as problem:
+                failsafe.caught(f"tap on {function.__qualname__}", problem)
 
         @functools.wraps(function)
         def tapped(*args: Any, **kwargs: Any) -> Any:
             try:
                 result = function(*args, **kwargs)
             except BaseException as error:
-                see(Call(signature, args, kwargs, error=error))
+                see(args, kwargs, None, error)
                 raise
-            see(Call(signature, args, kwargs, result))
+            see(args, kwargs, result, None)
             return result
 
         return tapped
@@ -320,8 +339,8 @@ class _Decorator:
         attributes: Mapping[str, AttributeValue] | None = None,
         **coordinates: str,
     ) -> Any:
-        check_names("coordinate", tuple(coordinates), frozenset(_COORDINATES))
-        fixed = {f"dataface.catalog.{key}": value for key, value in coordinates.items()}
+        check_names("coordinate", tuple(coordinates), frozenset(COORDINATES))
+        fixed = {COORDINATES[key]: value for key, value in coordinates.items()}
         plan = Plan(self._operation, {**(attributes or {}), **fixed}, reader)
         if function is None:
             return lambda each: decorate(each, plan)

@@ -64,6 +64,12 @@ class OpenTelemetryRecorder:
 
     def finish(self, op: Operation) -> None:
         span = op.span
+        try:
+            self._fill(op, span)
+        finally:
+            span.end(op.start_ns + op.duration_ns)
+
+    def _fill(self, op: Operation, span: Span) -> None:
         if span.is_recording():
             known = op.started_with
             # Only what is new: setting an attribute again costs as much as setting it.
@@ -74,7 +80,6 @@ class OpenTelemetryRecorder:
                 span.set_status(_ERROR)
         if self._metered or _metrics_globals._METER_PROVIDER is not None:
             self._points.span(op.attributes, op.duration_ns / 1e9, op.context)
-        span.end(op.start_ns + op.duration_ns)
 
     def event(self, name: str, attributes: Mapping[str, AttributeValue], warning: bool) -> None:
         from opentelemetry import _logs

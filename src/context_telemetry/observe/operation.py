@@ -15,21 +15,30 @@ from typing import Any
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanKind
+from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, set_span_in_context
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
 from context_telemetry.observe import failsafe, recorder
-from context_telemetry.observe.reading import Call, Reading, check_names, registered_reader
+from context_telemetry.observe.reading import (
+    AnyReader,
+    Call,
+    Reader,
+    Reading,
+    check_names,
+    registered_reader,
+)
 from context_telemetry.observe.surface import current_surface
 
 _KEY = otel_context.create_key("context-telemetry-operation")
-_COORDINATES = {
+COORDINATES = {
     "source": names.DATAFACE_CATALOG_SOURCE,
     "schema": names.DATAFACE_CATALOG_SCHEMA,
     "table": names.DATAFACE_CATALOG_TABLE,
     "column": names.DATAFACE_CATALOG_COLUMN,
 }
+# Error types that say nothing of the cause: what failed inside does.
+_UNEXPLAINED = frozenset({"_OTHER", "tool_error"})
 # Operations that are this process's side of a call to another system.
 _CLIENT_OPERATIONS = frozenset({"query.execute"})
 # The reason that an age beyond its promise gives, by layer.
@@ -74,6 +83,7 @@ class Operation:
         "parent",
         "pending",
         "reasons",
+        "recorder",
         "risen",
         "span",
         "span_name",
@@ -134,6 +144,7 @@ class Operation:
         self._token: Token[Context] | None = None
         self.start_ns = time.time_ns() if start is None else start
         self._clock = time.perf_counter_ns() - (0 if start is None else max(0, time.time_ns() - start))
+        self.recorder: recorder.Recorder
         self.span: Span = recorder.start(self, context)
         self._parent_context = context
         self._attached: Context | None = None
@@ -150,7 +161,11 @@ class Operation:
         """The context inside of which this operation is the current one, and its span the current span."""
         if self._attached is not None:
             return self._attached
-        return otel_context.set_value(_KEY, self, recorder.context_of(self.span, self._parent_context))
+        context = set_span_in_context(self.span, self._parent_context)
+        dict.__setitem__(
+            context, _KEY, self
+        )  # it is new and nobody else's yet: `set_value` would copy it again
+        return context
 
     # -- what the caller says ---------------------------------------------------------------------
 
@@ -162,12 +177,17 @@ class Operation:
             return
         self.apply(read, Call(result=result))
 
-    def apply(self, read: Any, call: Call) -> None:
+    def apply(self, read: AnyReader, call: Call) -> None:
         """Let ``read`` turn ``call`` into a reading and take it over; a reader that fails is counted."""
         try:
             reading = read(call)
-            if reading is not None:
-                self.take(reading)
+            if reading is None:
+                return
+            if isinstance(read, Reader) and not read.declares(reading):
+                failsafe.misused(
+                    "reader", f"a reader of {self.name} answered with names that it has not declared"
+                )
+            self.take(reading)
         except Exception as error:
             failsafe.caught(f"reader of {self.name}", error)
 
@@ -197,28 +217,30 @@ class Operation:
         """The answer is partial, stale, oversized, unresolved or from another place than asked, for these reasons."""
         self._degraded = True
         for reason in reasons:
-            if reason not in names.REASONS:
+            if not isinstance(reason, str) or reason not in names.REASONS:
                 failsafe.misused("operation.degraded", f"unknown reason {reason!r}")
             elif reason not in self.reasons:
                 self.reasons.append(reason)
 
     def failed(self, error_type: str, code: str | None = None) -> None:
         """There is no usable answer. ``error_type`` is an exception class or a code, never a message."""
-        self.error_type = error_type
+        self.error_type = str(error_type)
         if code is not None:
-            self.error_code = code
+            self.error_code = str(code)
 
     def payload(self, size: int, kind: str = "tool_result", static: bool = False) -> None:
         """``size`` bytes were handed to the consumer; ``static`` says that they are documentation, not results."""
-        if kind not in names.PAYLOAD_KINDS:
-            failsafe.misused("operation.payload", f"unknown payload kind {kind!r}")
+        if kind not in names.PAYLOAD_KINDS or not isinstance(size, int):
+            failsafe.misused(
+                "operation.payload", f"unknown payload kind {kind!r}, or a size that is no number"
+            )
             return
         self._payload = (size, kind, static)
 
     def age(self, layer: str, seconds: float) -> None:
         """What ``layer`` served was ``seconds`` old at the moment of serving. The oldest of several counts."""
-        if layer not in names.LAYERS:
-            failsafe.misused("operation.age", f"unknown layer {layer!r}")
+        if layer not in names.LAYERS or not isinstance(seconds, (int, float)):
+            failsafe.misused("operation.age", f"unknown layer {layer!r}, or an age that is no number")
             return
         if self._ages is None:
             self._ages = {}
@@ -227,7 +249,7 @@ class Operation:
     def coordinates(self, **asked: str) -> None:
         """What was asked for: any of ``source``, ``schema``, ``table``, ``column``."""
         for key, value in asked.items():
-            name = _COORDINATES.get(key)
+            name = COORDINATES.get(key)
             if name is None:
                 failsafe.misused("operation.coordinates", f"unknown coordinate {key!r}")
             elif isinstance(value, str):
@@ -252,11 +274,14 @@ class Operation:
             return
         self._finished = True
         self.duration_ns = max(0, time.perf_counter_ns() - self._clock)
-        try:
-            self._conclude()
-            recorder.finish(self)
-        except Exception as error:
-            failsafe.caught("operation.finish", error)
+        for step in (self._conclude, self._hand_over):
+            try:
+                step()
+            except Exception as error:
+                failsafe.caught(f"operation{step.__name__}", error)
+
+    def _hand_over(self) -> None:
+        self.recorder.finish(self)
 
     def _conclude(self) -> None:
         attributes = self.attributes
@@ -288,7 +313,8 @@ class Operation:
 
     def _conclude_failure(self, error_type: str) -> None:
         self.outcome = "failed"
-        if self.inner_failure is not None:
+        # Only a failure that was read from a result can be another one's: an exception has a class of its own.
+        if self.inner_failure is not None and error_type in _UNEXPLAINED:
             inner_type, inner_code = self.inner_failure
             error_type = inner_type if error_type == "_OTHER" else error_type
             self.error_code = self.error_code or inner_code
@@ -327,7 +353,24 @@ class _Unheard(Operation):
     __slots__ = ()
 
     def __init__(self) -> None:
-        self.client = self.parent = None
+        for slot in Operation.__slots__:
+            setattr(self, slot, None)
+        self.attributes, self.notes, self.reasons, self.risen = {}, {}, [], set()
+        self.layers, self.links, self.outcome, self.unresolved = (), (), "ok", 0
+        self.surface, self.span_name, self.span = "library", "operation", INVALID_SPAN
+        self.kind, self._finished = SpanKind.INTERNAL, True
+
+    @property
+    def context(self) -> Context:
+        return otel_context.get_current()
+
+    def take(self, reading: Reading) -> None: ...
+
+    def apply(self, read: AnyReader, call: Call) -> None: ...
+
+    def attach(self) -> None: ...
+
+    def detach(self) -> None: ...
 
     def read(self, result: Any) -> None: ...
 
@@ -359,9 +402,9 @@ class operation:  # a public name of the vocabulary, read as a statement: `with 
 
     def __init__(self, name: str, **coordinates: str) -> None:
         check_names("operation", (name,), names.OPERATIONS)
-        check_names("coordinate", tuple(coordinates), frozenset(_COORDINATES))
+        check_names("coordinate", tuple(coordinates), frozenset(COORDINATES))
         self._name = name
-        self._attributes = {_COORDINATES[key]: value for key, value in coordinates.items()}
+        self._attributes = {COORDINATES[key]: value for key, value in coordinates.items()}
         self._op: Operation | None = None
 
     def __enter__(self) -> Operation:

@@ -16,8 +16,12 @@ from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
 from context_telemetry.conventions.metric import Metric
+from context_telemetry.observe.fork import renew_in_child
 
 _OTHER = "_OTHER"
+# An exemplar costs a third of a point. One per healthy call is enough to find its span; this context has none. (It is
+# not empty, because the SDK takes an empty one for "the current context".)
+_NO_EXEMPLAR = Context({"context-telemetry": "no exemplar"})
 # Label sets are remembered by the raw values that they were made from. Clients can vary those: forget at this many.
 _REMEMBERED = 4_096
 
@@ -83,12 +87,21 @@ class Points:
             else:
                 meter.create_observable_gauge(name, [self._observer(name)], unit, brief)
 
+        renew_in_child(self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+        for series in self._series.values():
+            for each in series.values():
+                each.value = 0
+
     def span(self, attributes: Mapping[str, Any], duration: float, context: Context) -> None:
         """Count one finished span."""
         shape = (attributes.get(names.DATAFACE_ENTRY), *attributes)
         steps = self._plans.get(shape)
         if steps is None:
             steps = self._plan(shape, attributes)
+        further = _NO_EXEMPLAR if attributes.get(names.DATAFACE_OUTCOME) == "ok" else context
         for step in steps:
             raw = step.raw(attributes)
             series = step.remembered.get(raw)
@@ -97,6 +110,7 @@ class Points:
             if step.record is not None:
                 value = duration if step.value is None else attributes[step.value]  # type: ignore[index]  # a name
                 step.record(value, series.labels, context)
+                context = further
             elif step.each is None:
                 self._add(series, _number(step.value, attributes))
             else:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from context_telemetry.observe import failsafe
+from context_telemetry.observe.fork import renew_in_child
 
 _Callback = Callable[["Path | None", "str | None"], None]
 
@@ -40,17 +41,20 @@ def opened(root: Path | None, name: str | None = None) -> None:
         _tell(callback, (root, name))
 
 
-def is_waited_for() -> bool:
-    """Whether somebody waits for a project that nobody has opened yet."""
-    return bool(_waiting)
-
-
 def forget() -> None:
     """Unbind, for the next `instrument` after an `uninstrument`."""
     global _bound
     with _lock:
         _bound = None
         _waiting.clear()
+
+
+def _renew() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+renew_in_child(_renew)
 
 
 def _tell(callback: _Callback, bound: tuple[Path | None, str | None]) -> None:

@@ -128,6 +128,12 @@ class Reader:
     def __call__(self, call: Call) -> Reading | None:
         return self.function(call)
 
+    def declares(self, reading: Reading) -> bool:
+        """Whether every reason and layer of ``reading`` is among those that this reader was made with."""
+        return all(reason in self.reasons for reason in reading.reasons) and all(
+            layer in self.layers for layer in reading.layers
+        )
+
 
 AnyReader = Callable[[Call], "Reading | None"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import opentelemetry.trace
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Span, set_span_in_context
+from opentelemetry.trace import INVALID_SPAN, Span
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.observe import failsafe
@@ -118,17 +118,13 @@ def active() -> Recorder:
 
 
 def start(op: Operation, parent: Context | None) -> Span:
-    """Begin the span of ``op``; an invalid one when the SDK cannot."""
+    """Begin the span of ``op``, which keeps its recorder to its end; an invalid one when the SDK cannot."""
+    op.recorder = active()
     try:
-        return active().start(op, parent)
+        return op.recorder.start(op, parent)
     except Exception as error:
         failsafe.caught("recorder.start", error)
         return INVALID_SPAN
-
-
-def finish(op: Operation) -> None:
-    """Hand over the finished record."""
-    active().finish(op)
 
 
 def event(name: str, attributes: Mapping[str, AttributeValue], warning: bool) -> None:
@@ -139,11 +135,6 @@ def event(name: str, attributes: Mapping[str, AttributeValue], warning: bool) ->
         active().event(name, attributes, warning)
     except Exception as error:
         failsafe.caught("recorder.event", error)
-
-
-def context_of(span: Span, parent: Context | None) -> Context:
-    """``parent`` (default: the current context) with ``span`` as its current span."""
-    return set_span_in_context(span, parent)
 
 
 def limits() -> CompiledLimits:
