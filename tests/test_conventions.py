@@ -301,16 +301,23 @@ def test_what_a_client_invents_does_not_become_a_label() -> None:
                 dataface__catalog__unresolved=2,
                 dataface__degradation__reasons=["source_substituted"],
             ),
-            _inner("catalog.resolve", dataface__catalog__source="shop", dataface__catalog__unresolved=1),
+            _inner(
+                "catalog.resolve",
+                dataface__catalog__source="shop",
+                dataface__catalog__source__configured=True,
+                dataface__catalog__unresolved=1,
+            ),
+            _inner("catalog.resolve", dataface__catalog__source="invented", dataface__catalog__unresolved=1),
         ]
     )
     (request,) = _named(points, names.METRIC_MCP_SERVER_OPERATION_DURATION)
     assert request.attributes["gen_ai.tool.name"] == request.attributes["mcp.method.name"] == "_OTHER"
     failures = _named(points, names.METRIC_DATAFACE_RESOLUTION_FAILURES)
-    assert {point.attributes["dataface.catalog.source"]: point.value for point in failures} == {
-        "_OTHER": 2,
-        "shop": 1,
-    }
+    assert sorted((point.attributes["dataface.catalog.source"], point.value) for point in failures) == [
+        ("_OTHER", 1),
+        ("_OTHER", 2),
+        ("shop", 1),
+    ]
 
 
 def test_counters_from_events_add_up_over_processes_and_gauges_say_the_last() -> None:

@@ -91,3 +91,16 @@ def test_nothing_is_instrumented_where_it_is_switched_off(monkeypatch: pytest.Mo
     context_telemetry.instrument()
     assert hook_states() == []
     assert auto.current() is None
+
+
+def test_modules_that_were_imported_under_observation_get_their_originals_back() -> None:
+    program = """
+import context_telemetry
+context_telemetry.instrument()
+import dataface.ai.mcp.server as server, dataface.ai.mcp, dataface.core.inspect.resolver as resolver
+assert "context_telemetry" in server.dispatch_tool_call.__code__.co_filename
+context_telemetry.uninstrument()
+for function in (server.dispatch_tool_call, dataface.ai.mcp.create_server, resolver.load_dbt_manifest):
+    assert "context_telemetry" not in function.__code__.co_filename, function
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -447,3 +447,78 @@ def test_sampling_never_changes_the_numbers() -> None:
     assert points["dataface.context.served"][0][1] == 3
     assert points["dataface.degradations"][0][1] == 3
     assert points["dataface.operation.duration"][0][1] == 3
+
+
+def test_a_block_that_nobody_hears_takes_everything_that_a_heard_one_takes() -> None:
+    with operation("context.build", source="shop") as op:
+        op.attributes["host.own"] = 1
+        op.degraded("manifest_missing")
+        op.take(Reading(reasons=("manifest_missing",)))
+        op.coordinates(table="orders")
+        assert op.entry is op
+        assert op.context is not None
+        assert current() is None
+
+
+def test_what_a_host_gets_wrong_costs_only_itself(memory: Memory, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong: Any = None
+    with operation("context.build") as op:
+        op.age("dbt_manifest", wrong)
+        op.degraded(["manifest_missing"])  # type: ignore[arg-type]
+        op.payload("12")  # type: ignore[arg-type]
+        op.degraded("manifest_missing")
+    (span,) = memory.spans
+    assert attributes(span)["dataface.degradation.reasons"] == ("manifest_missing",)
+    assert capsys.readouterr().out == ""
+
+
+def test_the_code_of_a_handled_failure_is_not_the_code_of_another_exception(memory: Memory) -> None:
+    with pytest.raises(OSError, match="other"), operation("context.build"):
+        with operation("query.execute") as query:
+            query.failed("QueryError", "ERR-SOURCE-NOT-FOUND")
+        raise OSError("other")
+    assert "dataface.error.code" not in attributes(memory.span("context.build"))
+
+
+def test_a_generator_that_nobody_observes_has_its_consumer_s_context() -> None:
+    from opentelemetry import baggage, context
+
+    @context_build
+    async def numbers() -> AsyncIterator[object]:
+        for _ in range(3):
+            yield baggage.get_baggage("step")
+
+    async def consume() -> list[object]:
+        seen, stepping = [], numbers()
+        for step in range(3):
+            token = context.attach(baggage.set_baggage("step", step))
+            seen.append(await stepping.__anext__())
+            context.detach(token)
+        return seen
+
+    assert asyncio.run(consume()) == [0, 1, 2]
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="there is no fork")
+def test_a_child_that_was_forked_while_a_lock_was_held_observes_and_counts_for_itself(memory: Memory) -> None:
+    import os
+    import signal
+
+    with operation("context.build"):
+        pass
+    points = recorder_points()
+    with points._lock:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            with operation("context.build"):
+                pass
+            served = points._series["dataface.context.served"].values()
+            os._exit(0 if sum(series.value for series in served) == 1 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def recorder_points() -> Any:
+    from context_telemetry.observe import recorder
+
+    return recorder.active()._points  # type: ignore[attr-defined]  # the one that counts

@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, Status, StatusCode
 
+from context_telemetry.observe import failsafe
 from context_telemetry.pipeline import guard
 
 
@@ -171,8 +172,9 @@ def test_a_body_of_ours_stays() -> None:
     assert guard.log(given) is given
 
 
-def test_what_cannot_be_judged_is_not_exported() -> None:
-    exported = InMemorySpanExporter()
-    with pytest.raises(AttributeError):
-        guard.GuardedSpanExporter(exported).export([None])  # type: ignore[list-item]
-    assert exported.get_finished_spans() == ()
+def test_what_cannot_be_judged_is_dropped_and_counted_and_the_rest_exported() -> None:
+    exported, before = InMemorySpanExporter(), failsafe.drops().get("guard", 0)
+    judged = _span({"a": 1})
+    guard.GuardedSpanExporter(exported).export([None, judged])  # type: ignore[list-item]
+    assert exported.get_finished_spans() == (judged,)
+    assert failsafe.drops()["guard"] == before + 1

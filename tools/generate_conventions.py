@@ -258,9 +258,9 @@ def metric_call(metric: Signal) -> Call:
 def bound_call(attribute: Attribute) -> Call | None:
     if "known" in attribute.annotations:
         return Call("Bound", {"known": frozenset(attribute.annotations["known"])})
-    if "unless" in attribute.annotations:
-        unless = tuple((key, frozenset(values)) for key, values in attribute.annotations["unless"].items())
-        return Call("Bound", {"unless": unless})
+    if "where" in attribute.annotations:
+        where = tuple((key, frozenset(values)) for key, values in attribute.annotations["where"].items())
+        return Call("Bound", {"where": where})
     return None
 
 

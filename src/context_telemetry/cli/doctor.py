@@ -79,7 +79,7 @@ def examine(project: Path | None, state_dir: Path | None, *, as_json: bool) -> i
 
 
 def _installed() -> Iterator[Check]:
-    from context_telemetry.instrumentation import NEWEST, OLDEST
+    from context_telemetry.instrumentation import NEWEST, OLDEST, version
 
     section = "installed"
     yield Check(section, "python", "ok", f"{sys.version.split()[0]} ({sys.executable})")
@@ -93,11 +93,11 @@ def _installed() -> Iterator[Check]:
             "not installed here",
             "install it beside context-telemetry: dataface[mcp]",
         )
-    elif _numbers(dataface) < _numbers(OLDEST):
+    elif version(dataface) < version(OLDEST):
         yield Check(
             section, "dataface", "wrong", dataface, f"not observed: this version knows {OLDEST} and later"
         )
-    elif _numbers(dataface) > _numbers(NEWEST):
+    elif version(dataface) > version(NEWEST):
         advice = f"newer than {NEWEST}, which was tried: see the hooks below"
         yield Check(section, "dataface", "note", dataface, advice)
     else:
@@ -105,7 +105,7 @@ def _installed() -> Iterator[Check]:
     mcp = _release("mcp")
     if mcp is None:
         yield Check(section, "mcp", "note", "not installed here", "no MCP server can run: install 'mcp<2'")
-    elif _numbers(mcp) >= (2,):
+    elif version(mcp) >= (2, 0, 0):
         yield Check(section, "mcp", "wrong", mcp, "this Dataface needs mcp<2: pip install 'mcp<2'")
     else:
         yield Check(section, "mcp", "ok", mcp)
@@ -119,15 +119,6 @@ def _release(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _numbers(release: str) -> tuple[int, ...]:
-    """The leading numbers of a release: `0.4.0rc1` is (0, 4, 0)."""
-    numbers: list[int] = []
-    for part in release.split(".")[:3]:
-        digits = part[: len(part) - len(part.lstrip("0123456789"))]
-        numbers += [int(digits)] if digits else []
-    return tuple(numbers)
 
 
 # What is observed
@@ -190,7 +181,7 @@ def _telemetry(project: Path | None, state_dir: Path | None) -> Iterator[Check]:
     for problem in chosen.problems:
         yield Check(section, "exporters", "wrong", problem)
     if chosen.mode == "otlp":
-        yield _answers(section, _endpoint())
+        yield _answers(section, *_endpoint(chosen.exporters["traces"]))
     elif root:
         folder = project_folder(state_dir or settings.state_dir, root)
         yield _folder(section, folder)
@@ -199,19 +190,20 @@ def _telemetry(project: Path | None, state_dir: Path | None) -> Iterator[Check]:
     yield from _guard("guard", content=settings.content)
 
 
-def _endpoint() -> str:
+def _endpoint(exporters: tuple[str, ...]) -> tuple[str, int]:
+    """Where traces go, and the port that the specification gives to their protocol."""
+    port = 4318 if "otlp_proto_http" in exporters else 4317
     for variable in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"):
         if value := os.environ.get(variable, "").strip():
-            return value
-    return "http://localhost:4318"  # the specification's default
+            return value, port
+    return f"http://localhost:{port}", port
 
 
-def _answers(section: str, endpoint: str) -> Check:
+def _answers(section: str, endpoint: str, default_port: int) -> Check:
     name = "goes to OTLP"
     parts = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
-    grpc = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "").strip() == "grpc"
     try:
-        port = parts.port or (4317 if grpc else 443 if parts.scheme == "https" else 80)
+        port = parts.port or (443 if parts.scheme == "https" and default_port == 4318 else default_port)
         host = parts.hostname or "localhost"
         with socket.create_connection((host, port), timeout=_CONNECT_SECONDS):
             # The address as configured may carry a password: only host and port are shown.

@@ -77,12 +77,7 @@ def measurements(
 
     Of an event the caller has compared the name.
     """
-    when = metric.when
-    if (
-        (when.get("entry") and attributes.get(names.DATAFACE_ENTRY) is not True)
-        or any(name not in attributes for name in when.get("has", ()))
-        or any(name in attributes for name in when.get("not_has", ()))
-    ):
+    if not applies(metric, attributes):
         return
     if metric.parts is not None and metric.each is not None:
         for part, name in metric.parts.items():
@@ -107,13 +102,20 @@ def measurements(
 def bounded(label: str, value: Any, attributes: Attributes) -> Any:
     """``value``, or "_OTHER" where a client can have invented it."""
     bound = names.BOUNDS.get(label)
-    if bound is None or bound.known is None:
-        invented = bound is not None and any(
-            not suspicious.isdisjoint(_items(attributes.get(name))) for name, suspicious in bound.unless
-        )
-    else:
-        invented = value not in bound.known
-    return OTHER if invented else value
+    if bound is None:
+        return value
+    known = bound.known is None or value in bound.known
+    return value if known and all(attributes.get(name) in values for name, values in bound.where) else OTHER
+
+
+def applies(metric: Metric, attributes: Attributes) -> bool:
+    """Whether ``metric`` counts a span or event that carries these attributes."""
+    when = metric.when
+    return (
+        (not when.get("entry") or attributes.get(names.DATAFACE_ENTRY) is True)
+        and all(name in attributes for name in when.get("has", ()))
+        and not any(name in attributes for name in when.get("not_has", ()))
+    )
 
 
 def _labels(metric: Metric, attributes: Attributes) -> Labels:

@@ -48,6 +48,6 @@ class Bound(NamedTuple):
     """Which values of a label may go on a metric; any other becomes "_OTHER": a client can invent it."""
 
     known: frozenset[str] | None = None
-    """The values that may; None: all but those that `unless` says."""
-    unless: tuple[tuple[str, frozenset[str]], ...] = ()
-    """(attribute, values): the span carries one of them, so the label's value is a client's invention."""
+    """The values that may; None: all, where `where` holds."""
+    where: tuple[tuple[str, frozenset[str | bool]], ...] = ()
+    """(attribute, values): only on a span that carries one of them is the label's value no client's invention."""

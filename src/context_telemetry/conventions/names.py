@@ -63,8 +63,12 @@ DATAFACE_CATALOG_SCHEMA: Final = "dataface.catalog.schema"
 """The schema that was asked for."""
 
 DATAFACE_CATALOG_SOURCE: Final = "dataface.catalog.source"
-"""The source that was asked for. On a metric only when it is configured; a name that is configured nowhere
+"""The source that was asked for. On a metric only where it is known to be configured; any other name
 becomes `_OTHER`."""
+
+DATAFACE_CATALOG_SOURCE_CONFIGURED: Final = "dataface.catalog.source.configured"
+"""Whether the source that was asked for is configured. Said where something did not resolve in one that
+is."""
 
 DATAFACE_CATALOG_TABLE: Final = "dataface.catalog.table"
 """The table that was asked for."""
@@ -325,12 +329,7 @@ REASON_OUTCOME: Final[dict[str, str]] = {
 """The least outcome that a reason gives the entry that it rises to."""
 
 BOUNDS: Final[dict[str, Bound]] = {
-    "dataface.catalog.source": Bound(
-        unless=(
-            ("dataface.degradation.reasons", frozenset({"source_substituted", "source_unconfigured"})),
-            ("dataface.error.code", frozenset({"ERR-SOURCE-NOT-FOUND", "ERR-SOURCE-NOT-FOUND-EMPTY"})),
-        ),
-    ),
+    "dataface.catalog.source": Bound(where=(("dataface.catalog.source.configured", frozenset({True})),)),
     "gen_ai.tool.name": Bound(
         known=frozenset(
             {

@@ -129,7 +129,8 @@ class History:
                       coalesce(operation, method, name), coalesce(tool, resource, method, name),
                       coalesce(outcome, '-'), coalesce(reasons, []), error_type, error_code, seconds,
                       size, size_limit, pid
-               FROM spans WHERE entry AND ($outcome IS NULL OR outcome = $outcome)
+               FROM spans WHERE (entry OR (operation IS NULL AND method IS NOT NULL))
+                  AND ($outcome IS NULL OR outcome = $outcome)
                   AND ($reason IS NULL OR list_contains(reasons, $reason))
                   AND ($operation IS NULL OR operation = $operation)
                ORDER BY ended DESC LIMIT $limit""",

@@ -3,6 +3,7 @@
 `DatafaceInstrumentor` is the door for everybody: `instrument()`, `opentelemetry-instrument` and `run` go through it.
 """
 
+from context_telemetry.instrumentation.hooks import version
 from context_telemetry.instrumentation.instrumentor import (
     NEWEST,
     OLDEST,
@@ -21,4 +22,5 @@ __all__ = [
     "hook_states",
     "probe",
     "report_state",
+    "version",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from context_telemetry.conventions import names
 from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.observe.observed import Plan, observe
 from context_telemetry.observe.reading import Call, Reading, reader
@@ -29,7 +30,9 @@ def read_envelope(call: Call) -> Reading | None:
     meta = envelope.get("_meta")
     layers = tuple(meta.get("sources_consulted", ())) if isinstance(meta, dict) else ()
     if _is_missing(call, envelope):
-        return Reading(reasons=("object_unknown",), layers=layers, unresolved=1)
+        # There is an envelope, so the source is configured: an unknown one raises.
+        configured = {names.DATAFACE_CATALOG_SOURCE_CONFIGURED: True}
+        return Reading(reasons=("object_unknown",), layers=layers, unresolved=1, attributes=configured)
     return Reading(layers=layers)
 
 

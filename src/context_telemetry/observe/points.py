@@ -15,10 +15,10 @@ from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
+from context_telemetry.conventions.derive import applies, bounded
 from context_telemetry.conventions.metric import Metric
 from context_telemetry.observe.fork import renew_in_child
 
-_OTHER = "_OTHER"
 # An exemplar costs a third of a point. One per healthy call is enough to find its span; this context has none. (It is
 # not empty, because the SDK takes an empty one for "the current context".)
 _NO_EXEMPLAR = Context({"context-telemetry": "no exemplar"})
@@ -52,7 +52,7 @@ class _Step:
         self.labels = tuple((label, read_from.get(label, label)) for label in metric.attributes)
         bounds = [names.BOUNDS[label] for label in metric.attributes if label in names.BOUNDS]
         sources = [source for _, source in self.labels]
-        guards = [guard for bound in bounds for guard, _ in bound.unless]
+        guards = [guard for bound in bounds for guard, _ in bound.where]
         decisive = dict.fromkeys(
             each for each in (*sources, *guards) if each in attributes and each != metric.each
         )
@@ -122,7 +122,7 @@ class Points:
             if (
                 metric.source != "event"
                 or metric.when.get("event") != name
-                or not _applies(metric, attributes)
+                or not applies(metric, attributes)
             ):
                 continue
             labels = {each: attributes[each] for each in metric.attributes if each in attributes}
@@ -140,7 +140,7 @@ class Points:
         steps = tuple(
             _Step(metric, self._histograms.get(metric.name), attributes)
             for metric in names.METRICS
-            if metric.source == "span" and _applies(metric, attributes)
+            if metric.source == "span" and applies(metric, attributes)
         )
         with self._lock:
             if len(self._plans) >= _REMEMBERED:
@@ -156,7 +156,7 @@ class Points:
                 continue
             if isinstance(value, (tuple, list)):
                 value = value[0]
-            labels[label] = value if _may_label(label, value, attributes) else _OTHER
+            labels[label] = bounded(label, value, attributes)
         # Where a list is exploded, these are only the labels that its items have in common, no series of their own.
         series = (
             _Series(labels) if step.metric.each is not None else self._canonical(step.metric.name, labels)
@@ -199,27 +199,6 @@ class Points:
                 return [Observation(series.value, series.labels) for series in self._series[metric].values()]
 
         return observe
-
-
-def _applies(metric: Metric, attributes: Mapping[str, AttributeValue]) -> bool:
-    when = metric.when
-    if when.get("entry") and attributes.get(names.DATAFACE_ENTRY) is not True:
-        return False
-    return all(each in attributes for each in when.get("has", ())) and not any(
-        each in attributes for each in when.get("not_has", ())
-    )
-
-
-def _may_label(label: str, value: AttributeValue, attributes: Mapping[str, AttributeValue]) -> bool:
-    """Whether ``value`` may go on a metric: what a client can invent may not."""
-    bound = names.BOUNDS.get(label)
-    if bound is None:
-        return True
-    for guard, values in bound.unless:
-        found = attributes.get(guard)
-        if not values.isdisjoint(found if isinstance(found, (tuple, list)) else (found,)):
-            return False
-    return bound.known is None or value in bound.known
 
 
 def _number(value: str | int | None, attributes: Mapping[str, Any]) -> float:

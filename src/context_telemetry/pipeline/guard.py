@@ -11,9 +11,9 @@ import copy
 import dataclasses
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
@@ -22,7 +22,9 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import Link, Status
 
 from context_telemetry.conventions import names
+from context_telemetry.observe import failsafe
 
+T = TypeVar("T")
 REDACTED: Final = "[redacted]"
 MAX_LENGTH: Final = 1_024
 
@@ -255,14 +257,25 @@ def log(given: ReadableLogRecord) -> ReadableLogRecord:
     return dataclasses.replace(given, log_record=safe)
 
 
+def _judged(judge: Callable[[T], T], batch: Sequence[T]) -> list[T]:
+    """The batch without content. What cannot be judged is dropped, counted, and does not take the rest with it."""
+    safe = []
+    for each in batch:
+        try:
+            safe.append(judge(each))
+        except Exception as error:
+            failsafe.dropped("guard", 1, type(error).__name__)
+    return safe
+
+
 class GuardedSpanExporter(SpanExporter):
-    """Hands spans on without content. What the guard fails on raises, and so is dropped."""
+    """Hands spans on without content."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        return self._exporter.export([span(each) for each in spans])
+        return self._exporter.export(_judged(span, spans))
 
     def shutdown(self) -> None:
         self._exporter.shutdown()
@@ -272,13 +285,13 @@ class GuardedSpanExporter(SpanExporter):
 
 
 class GuardedLogExporter(LogRecordExporter):
-    """Hands log records on without content. What the guard fails on raises, and so is dropped."""
+    """Hands log records on without content."""
 
     def __init__(self, exporter: LogRecordExporter) -> None:
         self._exporter = exporter
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
-        return self._exporter.export([log(each) for each in batch])
+        return self._exporter.export(_judged(log, batch))
 
     def shutdown(self) -> None:
         self._exporter.shutdown()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped

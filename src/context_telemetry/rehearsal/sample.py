@@ -18,7 +18,7 @@ from pathlib import Path
 _TEMPLATE = Path(__file__).parent / "sample_project"
 MANIFEST = Path("target/manifest.json")
 DATABASE = Path("shop.duckdb")
-INSTALL = "pip install 'context-telemetry[dataface]'"
+INSTALL = "pip install '.[dataface]' in a clone of context-telemetry"
 
 
 class RehearsalError(RuntimeError):
