@@ -473,10 +473,14 @@ def test_what_a_host_gets_wrong_costs_only_itself(memory: Memory, capsys: pytest
 
 
 def test_the_code_of_a_handled_failure_is_not_the_code_of_another_exception(memory: Memory) -> None:
-    with pytest.raises(OSError, match="other"), operation("context.build"):
+    @context_build
+    def build() -> None:
         with operation("query.execute") as query:
             query.failed("QueryError", "ERR-SOURCE-NOT-FOUND")
         raise OSError("other")
+
+    with pytest.raises(OSError, match="other"):
+        build()
     assert "dataface.error.code" not in attributes(memory.span("context.build"))
 
 
