@@ -29,7 +29,9 @@ class Calls:
         """Raises UnequalError when the sides do not emit the same."""
         what = self.what
         if len(self.sides) > 2:
-            found = verify_equal(self.shape, tuple(each for each in self.sides if each != "bare"))
+            found = verify_equal(
+                self.shape, tuple(each for each in self.sides if each in ("by hand", "decorated"))
+            )
             if self.telemetry in ("dropped", "batched"):
                 what += f": 1 span, {found.attributes} attributes, {len(found.points)} points"
         contestants = {
@@ -61,7 +63,13 @@ MATRIX: tuple[Calls, ...] = (
         targets=(Target("added", "decorated", "bare", 1.0),),
         units=4_000,
     ),
-    Calls("raise", "a call that raises", "raising", targets=(Target("added", "decorated", "bare", 25.0),)),
+    Calls(
+        "raise",
+        "a call that raises, beside the same call returning",
+        "raising",
+        sides=(*ALL, "decorated, returning"),
+        targets=(Target("added", "decorated", "decorated, returning", 25.0),),
+    ),
     Calls("async call", "a coroutine", "coroutine"),
     Calls(
         "async call, nothing configured",

@@ -223,13 +223,26 @@ class Decorated(Bare):
         super().close()
 
 
+class Returning(Decorated):
+    """The same decorated call where it does not raise and nothing is read: what raising adds is the difference."""
+
+    def __init__(self, shape: Shape, providers: Providers | None) -> None:
+        super().__init__(shape, providers)
+        self.call = context_build(reader=lambda call: None)(function)
+
+
 def _read(call: Call) -> Reading | None:
     if call.error is not None or not isinstance(call.result, str):
         return None
     return Reading(payload_size=len(call.result), payload_kind="schema_context")
 
 
-SIDES: dict[str, type[Bare]] = {"bare": Bare, "by hand": ByHand, "decorated": Decorated}
+SIDES: dict[str, type[Bare]] = {
+    "bare": Bare,
+    "by hand": ByHand,
+    "decorated": Decorated,
+    "decorated, returning": Returning,
+}
 
 
 def side(contestant: Bare, shape: Shape) -> Side:
