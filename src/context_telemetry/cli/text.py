@@ -17,7 +17,7 @@ STATE_STYLE = {"healthy": "green", "unhealthy": "red", "unknown": "yellow"}
 STATE_MARK = {"healthy": "✓", "unhealthy": "✗", "unknown": "?"}
 OUTCOME_STYLE = {"ok": "green", "degraded": "yellow", "failed": "red"}
 
-# As many digits of a trace id as are shown: enough to be unique among what one project keeps.
+# As many digits of a trace id as are shown. Among many thousands two may begin alike: `trace` then asks for more.
 SHOWN_ID = 8
 
 _UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}

@@ -106,7 +106,7 @@ class Batcher(Generic[Item]):
         self._awake = self._hurried = False
 
     def add(self, item: Item) -> None:
-        """Queue one item. Takes no lock, so that it can be called from anywhere, a signal handler too."""
+        """Queue one item. Waits for nobody: only the first item and a dropped one take a lock, for a moment."""
         if self._closed:
             return
         if len(self._queue) >= self._limits.queue:
