@@ -116,7 +116,8 @@ def test_documentation_is_told_from_results() -> None:
     assert is_static_tool("list_skills")
     assert not is_static_tool("execute_query")
     assert is_static_resource("dataface://docs/reference")
-    assert not is_static_resource("dataface://dashboard/orders.yml")
+    assert is_static_resource("dataface://dashboard/orders.yml")
+    assert not is_static_resource("dataface://dashboards")
 
 
 def test_the_hot_path_does_not_import_pydantic() -> None:

@@ -37,14 +37,15 @@ def read_envelope(call: Call) -> Reading | None:
 
 
 def _is_missing(call: Call, envelope: dict[str, Any]) -> bool:
+    wanted_names = [call.argument(name) for name in ("schema", "table", "column")]
+    if not all(is_exact(wanted) for wanted in wanted_names if wanted is not None):
+        return False
     found: Any = envelope.get("sources", {}).get(call.argument("source"), {})
     for level, name in (("schemas", "schema"), ("tables", "table"), ("columns", "column")):
         wanted = call.argument(name)
         if wanted is None:
             return False
         members = found.get(level) if isinstance(found, dict) else None
-        if not is_exact(wanted):
-            return False
         if not isinstance(members, dict) or wanted not in members:
             return True
         found = members[wanted]

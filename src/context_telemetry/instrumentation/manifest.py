@@ -50,17 +50,17 @@ _Identity = tuple[str, int, int, int]
 )
 def read_manifest(call: Call) -> Reading | None:
     """The state and the age of the manifest that this call was given."""
-    served: Any = call.argument("project")
-    present = served.exists(_TARGET)
     if call.error is not None:
         return Reading(reasons=("manifest_unreadable",))
+    served: Any = call.argument("project")
+    present = _exists(served, _TARGET)
     manifest = call.result
     if manifest is None:
         if present:
             return Reading(reasons=("manifest_unreadable",))
-        needed = served.exists("dbt_project.yml") or _for_a_query()
+        needed = _exists(served, "dbt_project.yml") or _for_a_query()
         return Reading(reasons=("manifest_missing",)) if needed else None
-    if not isinstance(manifest, dict):
+    if not _is_manifest(manifest):
         return Reading(reasons=("manifest_unreadable",))
     reasons = []
     if not present:
@@ -71,6 +71,22 @@ def read_manifest(call: Call) -> Reading | None:
         reasons.append("manifest_stale")
     age = _age(manifest)
     return Reading(reasons=tuple(reasons), ages={} if age is None else {_ARTIFACT: age}, layers=(_ARTIFACT,))
+
+
+def _exists(served: Any, path: str) -> bool:
+    """Whether the project has the file; one that may not be looked at is there."""
+    try:
+        return bool(served.exists(path))
+    except OSError:
+        return True
+
+
+def _is_manifest(content: Any) -> bool:
+    """Whether a file's content can be read as a manifest: a mapping, whose nodes are mappings if it has any."""
+    nodes = content.get("nodes") if isinstance(content, dict) else ()
+    if not nodes:
+        return isinstance(content, dict)
+    return isinstance(nodes, dict) and isinstance(next(iter(nodes.values())), dict)
 
 
 def _for_a_query() -> bool:
@@ -150,17 +166,23 @@ class _Watched:
                 return
         elif self.state in ("unreadable", "incomplete"):
             return
-        changed = [path for path, expected in self._expected.items() if self._differs(path, *expected)]
-        self._conclude(identity, bool(changed), "stale" if changed else "ok", built)
+        stale = self._has_sources() and any(
+            self._differs(path, *expected) for path, expected in self._expected.items()
+        )
+        self._conclude(identity, stale, "stale" if stale else "ok", built)
+
+    def _has_sources(self) -> bool:
+        """Whether any of the model files is here: an image may carry the manifest alone, and nothing to compare."""
+        return any((self.root / path).exists() for path in self._expected)
 
     def _parse(self, identity: _Identity) -> dict[str, Any] | None:
         if identity[3] > _MAX_PARSED:
             return {"nodes": {"": {}}}
         try:
             manifest = json.loads((self.root / _TARGET).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
-        return manifest if isinstance(manifest, dict) else None
+        return manifest if _is_manifest(manifest) else None
 
     def _differs(self, path: str, algorithm: str, checksum: str) -> bool:
         identity = _identity(str(self.root / path))
@@ -221,8 +243,10 @@ def _matches(path: Path, algorithm: str, checksum: str) -> bool:
     """Whether the file has the checksum: dbt strips the text before it hashes, other producers may not."""
     try:
         raw = path.read_bytes()
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError:  # not to be read is not changed
+        return True
     stripped = raw.decode("utf-8", "replace").strip().encode("utf-8")
     return any(hashlib.new(algorithm, data).hexdigest() == checksum for data in (stripped, raw))
 

@@ -65,12 +65,12 @@ class _Session:
     def received(self, message: Any) -> None:
         """A message from the client: a request begins an operation."""
         request: Any = getattr(getattr(message, "message", None), "root", None)
-        method = getattr(request, "method", None)
-        if method is None or getattr(request, "id", None) is None or method in _NOT_OBSERVED:
+        # An id that JSON-RPC forbids makes a notification of it for the SDK, which nobody answers.
+        if type(request).__name__ != "JSONRPCRequest" or request.method in _NOT_OBSERVED:
             return
         try:
             params = request.params if isinstance(request.params, dict) else {}
-            self._begin(request.id, method, params)
+            self._begin(request.id, request.method, params)
         except Exception as error:
             failsafe.caught("mcp request", error)
 
@@ -118,7 +118,7 @@ class _Session:
             return
         attributes: dict[str, AttributeValue] = {
             names.MCP_METHOD_NAME: method[:_LONGEST],
-            names.JSONRPC_REQUEST_ID: str(request_id),
+            names.JSONRPC_REQUEST_ID: str(request_id)[:_LONGEST],
             **self._common(),
         }
         target = None

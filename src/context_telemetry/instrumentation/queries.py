@@ -17,7 +17,7 @@ from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.instrumentation.metadata_sql import reads_metadata
 from context_telemetry.instrumentation.tools import known_code
 from context_telemetry.observe.observed import Plan, observe, tap
-from context_telemetry.observe.operation import Operation, current, error_class
+from context_telemetry.observe.operation import Operation, current, error_class, object_name
 from context_telemetry.observe.reading import Call, Reading, reader
 
 # Dataface's source types under the names that OpenTelemetry's registry gives to database systems.
@@ -40,7 +40,7 @@ def _asked(call: Call) -> tuple[str, Mapping[str, AttributeValue]]:
     attributes: dict[str, AttributeValue] = {}
     source = getattr(query, "source", None)
     if isinstance(source, str):
-        attributes[names.DATAFACE_CATALOG_SOURCE] = source
+        attributes[names.DATAFACE_CATALOG_SOURCE] = object_name(source)
     sql = getattr(query, "sql", None)
     if isinstance(sql, str):
         if reads_metadata(sql):
@@ -57,7 +57,7 @@ def _schema_coordinates(query: Any) -> dict[str, AttributeValue]:
         names.DATAFACE_CATALOG_TABLE: getattr(query, "table", None),
         names.DATAFACE_CATALOG_COLUMN: getattr(query, "column", None),
     }
-    return {name: value for name, value in parts.items() if isinstance(value, str)}
+    return {name: object_name(value) for name, value in parts.items() if isinstance(value, str)}
 
 
 @reader(reasons=("source_substituted", "source_unconfigured"), layers=("metadata_sql",))
@@ -66,7 +66,9 @@ def read_execute(call: Call) -> Reading | None:
     op, result = current(), call.result
     notes = op.notes if op is not None else {}
     decision: _SourceDecision | None = notes.get("source")
-    ran = isinstance(getattr(call.argument("query"), "sql", None), str) and "refused" not in notes
+    ran = isinstance(getattr(call.argument("query"), "sql", None), str) and not (
+        "refused" in notes or "profile" in notes or _is_refusal(call.error)
+    )
     answered_for = _answers_for(notes.get("adapter"), decision)
     reasons, unresolved = _source_reasons(decision, elsewhere=not answered_for, ran=ran)
     if result is None:
@@ -148,7 +150,7 @@ def _tap_resolve(call: Call) -> None:
     if call.error is not None:
         decision.error_type = error_class(call.error)
         decision.code = known_code(getattr(getattr(call.error, "code", None), "code", None))
-        decision.unconfigured = decision.project_has_none or "profile" in op.notes
+        decision.unconfigured = decision.project_has_none
     elif call.result is None:
         decision.substituted = True
     else:
@@ -175,8 +177,13 @@ def _tap_driver_error(call: Call) -> None:
     if op is None or not isinstance(error, BaseException):
         return
     op.notes["driver_error"] = error_class(error)
-    if type(error).__module__.startswith("dataface."):
-        op.notes["refused"] = True  # by Dataface itself, before the query reached a connection
+    if _is_refusal(error):
+        op.notes["refused"] = True
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    """Whether Dataface itself refused the query, before it reached a connection."""
+    return error is not None and type(error).__module__.partition(".")[0] in ("dataface", "jinja2")
 
 
 # -- the profile, the adapter, the source's configuration ----------------------------------------
@@ -185,10 +192,21 @@ def _tap_driver_error(call: Call) -> None:
 def _tap_profile(call: Call) -> None:
     """The dbt profile that a source stands in could not be read."""
     op = current()
-    if op is not None and call.error is not None:
-        op.notes["profile"] = True
+    if op is None or call.error is None:
+        return
+    op.notes["profile"] = True
+    if _is_missing_module(call.error):
+        op.degraded("layer_unavailable")
+    else:
         op.degraded("source_unconfigured")
         op.unresolved = max(op.unresolved, 1)
+
+
+def _is_missing_module(error: BaseException | None) -> bool:
+    """Whether an error goes back to a module that is not installed."""
+    while error is not None and not isinstance(error, ImportError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _tap_build_adapter(call: Call) -> None:

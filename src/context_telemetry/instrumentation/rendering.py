@@ -29,19 +29,27 @@ _ERROR_TEXT_LIMIT = 4_096
 # -- rendering -----------------------------------------------------------------------------------
 
 
-def _charts(layout: Any) -> Iterator[str]:
+def _charts(layout: Any) -> Iterator[tuple[str, str | None]]:
+    """Every chart of a layout with its query, those of nested faces included."""
     for item in getattr(layout, "items", None) or ():
         if getattr(item, "chart", None) is not None:
-            yield str(item.chart.id)
+            yield str(item.chart.id), item.chart.query_name
         if getattr(item, "face", None) is not None:
             yield from _charts(item.face.layout)
 
 
 def _tap_render(call: Call) -> None:
-    """The one place that has the face: its charts are those that its layout shows."""
+    """The one place that has the face and its executor: the charts that the layout has, and those without data.
+
+    The result names only charts that were drawn, and a chart on a tab that is not shown never is.
+    """
     op = current()
-    if op is not None and op.name == "dashboard.render":
-        op.notes["charts"] = frozenset(_charts(getattr(call.argument("face"), "layout", None)))
+    if op is None or op.name != "dashboard.render":
+        return
+    queries = dict(_charts(getattr(call.argument("face"), "layout", None)))
+    failed = getattr(call.argument("executor"), "_query_errors", {})
+    op.notes["charts"] = frozenset(queries)
+    op.notes["charts_without_data"] = frozenset(chart for chart, query in queries.items() if query in failed)
 
 
 @reader(reasons=("charts_failed", "all_charts_failed"))
@@ -54,34 +62,38 @@ def read_render(call: Call) -> Reading | None:
     face_path = getattr(getattr(call.argument("face"), "path", None), "relpath", None)
     if isinstance(face_path, str):
         attributes[names.DATAFACE_FACE] = face_path
-    charts = op.notes.get("charts") if op is not None else None
-    failed = _failed_charts(result.chart_errors)
+    notes = op.notes if op is not None else {}
+    charts: frozenset[str] | None = notes.get("charts")
+    failed = _failed_charts(result.chart_errors) | notes.get("charts_without_data", frozenset())
     if charts is not None:
         attributes[names.DATAFACE_CHARTS_TOTAL] = len(charts)
-        attributes[names.DATAFACE_CHARTS_FAILED] = failed
+        attributes[names.DATAFACE_CHARTS_FAILED] = len(failed)
+    reasons: tuple[str, ...] = ()
+    if failed:
+        reasons = ("all_charts_failed" if charts and len(failed) >= len(charts) else "charts_failed",)
     if result.status == "failed":
         errors = [result.face_error] if result.face_error is not None else list(result.validation_errors)
-        return Reading(
-            outcome="failed",
-            error_code=known_code(getattr(errors[0], "code", None)) if errors else None,
-            attributes=attributes,
-        )
-    if not failed:
-        return Reading(attributes=attributes)
+    else:
+        errors = list(result.chart_errors)
     return Reading(
-        reasons=("all_charts_failed" if charts and failed >= len(charts) else "charts_failed",),
-        error_code=known_code(getattr(result.chart_errors[0], "code", None)),
+        outcome="failed" if result.status == "failed" else "ok",
+        reasons=reasons,
+        error_code=known_code(getattr(errors[0], "code", None)) if errors else None,
         attributes=attributes,
     )
 
 
-def _failed_charts(errors: Any) -> int:
-    """How many charts the errors are about; an error that names no chart counts as one of its own.
+def _failed_charts(errors: Any) -> frozenset[str]:
+    """The charts that the errors are about; an error that names no chart stands for one of its own.
 
     0.4.0 leaves ``chart`` empty and names it in the error's fields and authoring path (``charts.NAME``).
     """
-    named = [error.chart or error.fields.get("chart_id") or error.path for error in errors]
-    return len({name for name in named if name}) + sum(1 for name in named if not name)
+    return frozenset(
+        str(error.chart or error.fields.get("chart_id") or error.path or f"error {number}").removeprefix(
+            "charts."
+        )
+        for number, error in enumerate(errors)
+    )
 
 
 def _in_context(context: Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -153,7 +165,10 @@ def read_listing(call: Call) -> Reading | None:
 def _tap_resource(call: Call) -> None:
     """An unknown resource is answered as content: a small JSON object with an error in it."""
     op, text = current(), call.result
-    if op is None or op.name != "resource.read" or not isinstance(text, str) or len(text) > _ERROR_TEXT_LIMIT:
+    if op is None or op.name != "resource.read" or not isinstance(text, str):
+        return
+    # The error repeats the URI, each character of it as six at most.
+    if len(text) > _ERROR_TEXT_LIMIT + 6 * len(str(call.argument("uri"))):
         return
     if text.startswith("{") and _is_error(text):
         op.degraded("resource_unknown")

@@ -11,7 +11,9 @@ from typing import Final
 STATIC_TOOLS: Final = frozenset(
     {"docs", "list_skills", "get_skill", "search_skills", "list_diagnostic_codes", "get_diagnostic_code"}
 )
-STATIC_RESOURCES: Final = ("dataface://docs/", "dataface://guide/")
+# A compiled face is Dataface's own styles for the most part (100 to 200 KB with one chart or none), not the project's
+# data.
+STATIC_RESOURCES: Final = ("dataface://docs/", "dataface://guide/", "dataface://dashboard/")
 
 
 def is_static_tool(name: str) -> bool:
@@ -20,5 +22,5 @@ def is_static_tool(name: str) -> bool:
 
 
 def is_static_resource(uri: str) -> bool:
-    """Whether the resource is documentation."""
+    """Whether the resource is documentation, or the structure of a face."""
     return uri.startswith(STATIC_RESOURCES)

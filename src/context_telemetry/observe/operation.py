@@ -6,6 +6,7 @@ operation rise to it. Nothing here knows Dataface, and nothing here raises into 
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,8 @@ from context_telemetry.observe.reading import (
 from context_telemetry.observe.surface import current_surface
 
 _KEY = otel_context.create_key("context-telemetry-operation")
+# Names, also qualified ones, lists and globs, but neither statements nor connection strings.
+_OBJECT_NAME = re.compile(r"[\w.$*?\[\],|-]{1,128}")
 COORDINATES = {
     "source": names.DATAFACE_CATALOG_SOURCE,
     "schema": names.DATAFACE_CATALOG_SCHEMA,
@@ -253,7 +256,7 @@ class Operation:
             if name is None:
                 failsafe.misused("operation.coordinates", f"unknown coordinate {key!r}")
             elif isinstance(value, str):
-                self.attributes[name] = value
+                self.attributes[name] = object_name(value)
 
     # -- its life ---------------------------------------------------------------------------------
 
@@ -424,6 +427,11 @@ class operation:  # a public name of the vocabulary, read as a statement: `with 
             conclude_error(op, error)
         op.finish()
         op.detach()
+
+
+def object_name(asked: str) -> str:
+    """``asked`` if it is shaped like the name of an object or of several, else ``_OTHER``: clients send anything."""
+    return asked if _OBJECT_NAME.fullmatch(asked) else "_OTHER"
 
 
 def conclude_error(op: Operation, error: BaseException) -> None:
