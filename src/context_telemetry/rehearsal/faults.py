@@ -288,6 +288,21 @@ FAULTS: tuple[Fault, ...] = (
             _write(_LOST_FACE, _schema_face(_TABLES, {"source": "warehouse", "schema": "main"})),
         ),
     ),
+    Fault(
+        name="profile_adapter_missing",
+        simulates="a dbt profile of a warehouse whose dbt adapter is not installed where Dataface runs",
+        meetings=(failed(_query_count, "layer_unavailable"),),
+        twin=_query_count,
+        touches=(_SOURCES_FILE, "profiles.yml"),
+        change=_all(
+            _write(_SOURCES_FILE, "sources:\n  shop:\n    type: dbt_profile\n    profile: shop\n"),
+            _write(
+                "profiles.yml",
+                "shop:\n  target: dev\n  outputs:\n    dev:\n      type: postgres\n      host: localhost\n"
+                "      port: 5432\n      user: shop\n      dbname: shop\n      schema: main\n      pass: unset\n",
+            ),
+        ),
+    ),
     # -- the manifest
     _manifest_fault(
         "manifest_cut", "a manifest that was copied in part", "manifest_unreadable", _cut_manifest
@@ -295,6 +310,12 @@ FAULTS: tuple[Fault, ...] = (
     _manifest_fault("manifest_gone", "a deployment without target/", "manifest_missing", _remove(_MANIFEST)),
     _manifest_fault(
         "manifest_empty", "a manifest that holds nothing", "manifest_incomplete", _write(_MANIFEST, "{}")
+    ),
+    _manifest_fault(
+        "manifest_of_another_kind",
+        "a file of that name whose nodes are no nodes",
+        "manifest_unreadable",
+        _write(_MANIFEST, '{"nodes": {"model.shop.x": null}}'),
     ),
     _manifest_fault("manifest_list", "another file's JSON", "manifest_unreadable", _write(_MANIFEST, "[]")),
     _manifest_fault(
@@ -342,7 +363,10 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="column_dropped",
         simulates="a column that a chart needs was renamed in the warehouse",
-        meetings=(degraded(_render_orders, "charts_failed"),),
+        meetings=(
+            degraded(_render_orders, "charts_failed"),
+            failed(tool("render_dashboard", path="faces/orders.yml", format="yaml"), "charts_failed"),
+        ),
         twin=_render_orders,
         touches=(_DATABASE,),
         change=_sql("ALTER TABLE fct_orders RENAME COLUMN payment_method TO paid_with"),
