@@ -88,6 +88,9 @@ def read_execute(call: Call) -> Reading | None:
         rows = getattr(result, "data", None)
         if isinstance(rows, list):
             attributes[names.DB_RESPONSE_RETURNED_ROWS] = len(rows)
+        if op is not None and op.parent is not None:  # a render compares them with what its charts need
+            columns = op.parent.notes.setdefault("columns", {})
+            columns[call.argument("query_name")] = frozenset(getattr(result, "columns", None) or ())
     return Reading(
         reasons=reasons,
         error_type=error_type,

@@ -29,27 +29,49 @@ _ERROR_TEXT_LIMIT = 4_096
 # -- rendering -----------------------------------------------------------------------------------
 
 
-def _charts(layout: Any) -> Iterator[tuple[str, str | None]]:
-    """Every chart of a layout with its query, those of nested faces included."""
+# Channels that are references to columns of the chart's query in every chart type that has them.
+_COLUMN_CHANNELS = ("x", "y", "theta", "value")
+
+
+def _charts(layout: Any) -> Iterator[Any]:
+    """Every chart of a layout, those of nested faces included."""
     for item in getattr(layout, "items", None) or ():
         if getattr(item, "chart", None) is not None:
-            yield str(item.chart.id), item.chart.query_name
+            yield item.chart
         if getattr(item, "face", None) is not None:
             yield from _charts(item.face.layout)
 
 
-def _tap_render(call: Call) -> None:
-    """The one place that has the face and its executor: the charts that the layout has, and those without data.
+def _needed_columns(chart: Any) -> Iterator[str]:
+    for channel in _COLUMN_CHANNELS:
+        value = getattr(chart, channel, None)
+        yield from (each for each in (value if isinstance(value, list) else [value]) if isinstance(each, str))
 
-    The result names only charts that were drawn, and a chart on a tab that is not shown never is.
+
+def _lacks_data(chart: Any, failed: Any, columns: dict[str, frozenset[str]]) -> bool:
+    """Whether the query of a chart failed, or came back without a column that the chart is drawn from."""
+    if chart.query_name in failed:
+        return True
+    found = columns.get(chart.query_name)
+    return bool(found) and not found.issuperset(_needed_columns(chart))  # type: ignore[union-attr]  # it is not None
+
+
+def _tap_render(call: Call) -> None:
+    """The one place that has the face and its executor: the charts that the layout has, and those without their data.
+
+    The result names only charts that were drawn: neither one on a tab that is not shown, nor, in the formats for
+    models, one whose column is gone.
     """
     op = current()
     if op is None or op.name != "dashboard.render":
         return
-    queries = dict(_charts(getattr(call.argument("face"), "layout", None)))
+    charts = list(_charts(getattr(call.argument("face"), "layout", None)))
     failed = getattr(call.argument("executor"), "_query_errors", {})
-    op.notes["charts"] = frozenset(queries)
-    op.notes["charts_without_data"] = frozenset(chart for chart, query in queries.items() if query in failed)
+    columns = op.notes.get("columns", {})
+    op.notes["charts"] = frozenset(str(chart.id) for chart in charts)
+    op.notes["charts_without_data"] = frozenset(
+        str(chart.id) for chart in charts if _lacks_data(chart, failed, columns)
+    )
 
 
 @reader(reasons=("charts_failed", "all_charts_failed"))

@@ -373,6 +373,23 @@ FAULTS: tuple[Fault, ...] = (
         new_server=True,
     ),
     Fault(
+        name="column_of_a_chart_dropped",
+        simulates="a column is gone that a chart is drawn from, while its query asks for all that there are",
+        meetings=(
+            degraded(_render_lost, "charts_failed"),
+            degraded(tool("render_dashboard", path=_LOST_FACE, format="svg"), "charts_failed"),
+        ),
+        twin=_render_orders,
+        touches=(_LOST_FACE,),
+        change=_write(
+            _LOST_FACE,
+            "title: Lost and found\nsource: shop\n"
+            "queries: {all: {sql: SELECT * FROM fct_orders ORDER BY order_id LIMIT 9}}\n"
+            "charts:\n  whole: {query: all, type: table}\n"
+            "  lost: {query: all, type: bar, x: paid_with, y: order_id}\nrows: [whole, lost]\n",
+        ),
+    ),
+    Fault(
         name="table_dropped",
         simulates="a table that every chart of a face needs was dropped",
         meetings=(degraded(tool("render_dashboard", path="faces/revenue.yml"), "all_charts_failed"),),
