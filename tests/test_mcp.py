@@ -263,3 +263,69 @@ def test_another_mcp_server_in_the_process_is_left_alone(memory: Memory) -> None
 
     asyncio.run(use())
     assert requests(memory) == []
+
+
+def test_empty_files_and_directory_defaults_are_no_lost_faces(project: Path, memory: Memory) -> None:
+    """`dft init` writes a meta.yaml of comments only."""
+    (project / "faces" / "meta.yaml").write_text("# defaults for this folder\n")
+    (project / "faces" / "empty.yml").write_text("")
+
+    async def look(client: Client) -> None:
+        memory.clear()
+        await client.send(tool("search_dashboards", query="revenue"))
+        await client.send(resource("dataface://dashboards"))
+
+    with_client(project, look)
+    entries = [attributes(span) for span in requests(memory) if span.name != "tools/list"]
+    assert [entry["dataface.outcome"] for entry in entries] == ["ok", "ok"]
+
+
+def test_a_face_that_was_left_out_is_named_on_the_operation_that_left_it_out(
+    project: Path, memory: Memory
+) -> None:
+    (project / "faces" / "broken.yml").write_text("title: [\n")
+
+    async def look(client: Client) -> None:
+        memory.clear()
+        await client.send(tool("search_dashboards", query="revenue"))
+
+    with_client(project, look)
+    assert attributes(memory.span("dashboard.search"))["dataface.face"] == "faces/broken.yml"
+
+
+def test_a_glob_that_matches_nothing_is_no_unknown_object(project: Path, memory: Memory) -> None:
+    (project / "faces" / "glob.yml").write_text(
+        "title: G\nsource: shop\nqueries: {a: {type: schema, source: shop, schema: main, table: 'zz*'}}\n"
+        "charts: {c: {type: table, query: a}}\nrows: [c]\n"
+    )
+
+    async def render(client: Client) -> None:
+        memory.clear()
+        await client.send(tool("render_dashboard", path="faces/glob.yml"))
+
+    with_client(project, render)
+    assert "object_unknown" not in attributes(entry_of(memory.spans)).get("dataface.degradation.reasons", ())
+
+
+def test_what_is_no_name_of_an_object_is_not_exported_as_one(sample: Sample, memory: Memory) -> None:
+    async def ask(client: Client) -> None:
+        memory.clear()
+        await client.send(tool("execute_query", sql="SELECT 1", source="select * from t where ssn = '1'"))
+
+    with_client(sample.root, ask)
+    assert attributes(memory.span("query.execute"))["dataface.catalog.source"] == "_OTHER"
+
+
+def test_a_chart_on_a_tab_that_is_not_drawn_counts_as_failed(project: Path, memory: Memory) -> None:
+    (project / "faces" / "tabs.yml").write_text(
+        "title: T\nsource: shop\nqueries: {a: {sql: select 1 as n}, b: {sql: select gone from fct_orders}}\n"
+        "charts: {one: {type: kpi, query: a, value: n}, two: {type: table, query: b}}\n"
+        "tabs: {items: [{title: A, rows: [one]}, {title: B, rows: [two]}]}\n"
+    )
+
+    async def render(client: Client) -> None:
+        memory.clear()
+        await client.send(tool("render_dashboard", path="faces/tabs.yml", format="svg"))
+
+    with_client(project, render)
+    assert attributes(entry_of(memory.spans))["dataface.degradation.reasons"] == ("charts_failed",)

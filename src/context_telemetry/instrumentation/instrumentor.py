@@ -58,9 +58,11 @@ class DatafaceInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # see its i
                 kwargs.get("tracer_provider"), kwargs.get("meter_provider"), kwargs.get("logger_provider")
             )
             recorder.set_error_code_reader(tools.error_code)
-            release = installed_release() or "0.0.0"
-            rows = tuple(hook for hook in HOOKS if hook.serves(version(release)))
-            if not rows:
+            release = installed_release()
+            rows = tuple(hook for hook in HOOKS if release is not None and hook.serves(version(release)))
+            if release is None:
+                failsafe.warn("there is no Dataface here to observe")
+            elif not rows:
                 failsafe.warn(f"Dataface {release} is not observed: this version knows {OLDEST} and later")
             _installation = Installation(rows)
             _installation.place()

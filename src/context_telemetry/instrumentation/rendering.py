@@ -144,10 +144,12 @@ def _left_out() -> None:
     op = current()
     if op is not None and op.name == _DASHBOARD_SEARCH:
         op.degraded("face_unreadable")
+        if "reading" in op.notes:
+            op.attributes.setdefault(names.DATAFACE_FACE, op.notes["reading"])
 
 
 def _wrap_yaml(yaml: Any) -> Any:
-    """Search skips a face that does not parse without a word: its own view of the yaml module tells."""
+    """A face that does not parse is left out, by search without a word: a view of the yaml module of its own tells."""
 
     class SeenYaml:
         def __getattr__(self, name: str) -> Any:
@@ -160,7 +162,9 @@ def _wrap_yaml(yaml: Any) -> Any:
             except Exception:
                 _left_out()
                 raise
-            if not isinstance(content, dict):
+            if content is not None and not isinstance(
+                content, dict
+            ):  # an empty file is no face, and no lost one
                 _left_out()
             return content
 
@@ -168,17 +172,12 @@ def _wrap_yaml(yaml: Any) -> Any:
 
 
 def _tap_read_text(call: Call) -> None:
+    op = current()
+    if op is None or op.name != _DASHBOARD_SEARCH:
+        return
+    op.notes["reading"] = getattr(call.argument("self"), "relpath", None)
     if isinstance(call.error, OSError):
         _left_out()
-
-
-@reader(reasons=("face_unreadable",))
-def read_listing(call: Call) -> Reading | None:
-    """The faces that a listing left out; it names them in its answer."""
-    skipped = getattr(call.result, "skipped_files", None)
-    if not skipped:
-        return None
-    return Reading(reasons=("face_unreadable",))
 
 
 # -- resources -----------------------------------------------------------------------------------
@@ -239,8 +238,9 @@ HOOKS = (
     Hook(
         "dataface.agent_api.dashboards",
         "list_dashboards",
-        lambda function: observe(function, Plan(_DASHBOARD_SEARCH, reader=read_listing)),
+        lambda function: observe(function, Plan(_DASHBOARD_SEARCH)),
     ),
+    Hook("dataface.agent_api.dashboards", "yaml", _wrap_yaml),
     Hook("dataface.agent_api.dashboards", "get_dashboard", tap(_tap_dashboard)),
     Hook("dataface.ai.mcp.server", "_read_resource_content", tap(_tap_resource)),
 )
