@@ -110,6 +110,10 @@ class Installation:
             for state in self.states.values():
                 state.state, state.detail = "waiting", ""
 
+    def renew_lock(self) -> None:
+        """In a forked child: a thread of the parent may have held the lock."""
+        self._lock = threading.RLock()
+
     def settle(self) -> None:
         """Tell waiting hooks whose module will come from those whose module this release does not have."""
         with self._lock:

@@ -14,6 +14,7 @@ from context_telemetry.conventions import names
 from context_telemetry.instrumentation import catalog, manifest, mcp, queries, rendering, session, tools
 from context_telemetry.instrumentation.hooks import Hook, HookState, Installation, version
 from context_telemetry.observe import failsafe, project, recorder
+from context_telemetry.observe.fork import renew_in_child
 
 HOOKS: tuple[Hook, ...] = (
     *mcp.HOOKS,
@@ -77,6 +78,16 @@ class DatafaceInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # see its i
             manifest.forget()
             project.forget()
             recorder.forget()
+
+
+def _renew() -> None:
+    global _lock
+    _lock = threading.RLock()
+    if _installation is not None:
+        _installation.renew_lock()
+
+
+renew_in_child(_renew)
 
 
 def hook_states() -> list[HookState]:

@@ -20,6 +20,7 @@ from typing import Any
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.observe import recorder, worker
+from context_telemetry.observe.fork import renew_in_child
 from context_telemetry.observe.observed import Plan, observe
 from context_telemetry.observe.operation import current
 from context_telemetry.observe.reading import Call, Reading, reader
@@ -265,6 +266,14 @@ def watch(served: Any) -> None:
             return
         watched = _watched[str(root)] = _Watched(root)
     worker.watch(f"manifest {root}", watched.look)
+
+
+def _renew() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+renew_in_child(_renew)
 
 
 def forget() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from context_telemetry.instrumentation import DatafaceInstrumentor, close_sessions, report_state
 from context_telemetry.observe import failsafe, project, recorder
+from context_telemetry.observe.fork import renew_in_child
 from context_telemetry.observe.surface import set_default_surface
 from context_telemetry.pipeline import shutdown
 from context_telemetry.settings import find_project_root, is_disabled
@@ -125,6 +126,15 @@ def _remove_hooks() -> None:
     for instrumentor in (DatafaceInstrumentor(), AutoInstrumentor()):
         if instrumentor.is_instrumented_by_opentelemetry:
             instrumentor.uninstrument()
+
+
+def _renew() -> None:
+    """A forked child has not begun anything: what its parent began, its parent ends."""
+    global _lock, _begun
+    _lock, _begun = threading.RLock(), False
+
+
+renew_in_child(_renew)
 
 
 def _flush(timeout: float) -> None:
