@@ -10,6 +10,7 @@ import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any, TypeVar, overload
 
 from opentelemetry import context as otel_context
@@ -65,83 +66,93 @@ def observe(function: Callable[..., Any], plan: Plan) -> Callable[..., Any]:
 
 
 class _Observer:
-    """Begins and ends the operation of one observed function. Neither raises."""
+    """What is known of an observed function before it is called."""
 
-    __slots__ = ("_asked", "_inner_mark", "_key", "plan", "signature")
+    __slots__ = ("asked", "inner_mark", "key", "plan", "signature")
 
     def __init__(self, function: Callable[..., Any], plan: Plan) -> None:
         self.plan = plan
         self.signature = Signature(function)
-        self._asked = tuple(name for name in COORDINATES if name in self.signature)
-        self._key = inspect.unwrap(function)
-        self._inner_mark = _is_marked(function)
+        self.asked = tuple(name for name in COORDINATES if name in self.signature)
+        self.key = inspect.unwrap(function)
+        self.inner_mark = _is_marked(function)
 
-    def begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Operation | None, bool]:
-        """The operation of this call and whether it is this call's own; (None, False) when it could not be made."""
+
+class _Observation:
+    """One observed call: begins its operation when made, attaches it inside a ``with``, ends it. Nothing here raises.
+
+    ``op`` is None when the operation could not be made; a call that joined another's operation does not own it.
+    """
+
+    __slots__ = ("_args", "_kwargs", "_observer", "op", "owned", "result")
+
+    def __init__(self, observer: _Observer, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self._observer, self._args, self._kwargs = observer, args, kwargs
+        self.op: Operation | None = None
+        self.owned: Operation | None = None
+        self.result: Any = None
         try:
-            context = otel_context.get_current()  # once, for all who would look it up
-            running = current(context)
-            if running is not None and running.pending is self._key:
-                running.pending = None
-                return running, False
-            plan = self.plan
-            name, attributes = plan.operation, plan.attributes
-            if plan.before is not None:
-                name, extra = plan.before(Call(self.signature, args, kwargs))
-                attributes = {**attributes, **extra}
-            op = Operation(name, attributes, context=context)
-            for asked in self._asked:
-                value = self.signature.value(asked, args, kwargs)
-                if isinstance(value, str):
-                    op.coordinates(**{asked: value})
-            if self._inner_mark:
-                op.pending = self._key
-            return op, True
+            self._begin(observer, args, kwargs)
         except Exception as error:
-            failsafe.caught(f"begin of {self.plan.operation}", error)
-            return None, False
+            failsafe.caught(f"begin of {observer.plan.operation}", error)
 
-    def end(
-        self,
-        op: Operation | None,
-        own: bool,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        result: Any,
-        error: BaseException | None,
-    ) -> None:
+    def _begin(self, observer: _Observer, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        context = otel_context.get_current()  # once, for all who would look it up
+        running = current(context)
+        if running is not None and running.pending is observer.key:
+            running.pending = None
+            self.op = running
+            return
+        plan, signature = observer.plan, observer.signature
+        name, attributes = plan.operation, plan.attributes
+        if plan.before is not None:
+            name, extra = plan.before(Call(signature, args, kwargs))
+            attributes = {**attributes, **extra}
+        self.op = self.owned = op = Operation(name, attributes, context=context)
+        for asked in observer.asked:
+            value = signature.value(asked, args, kwargs)
+            if isinstance(value, str):
+                op.coordinates(**{asked: value})
+        if observer.inner_mark:
+            op.pending = observer.key
+
+    def end(self, error: BaseException | None) -> None:
         """Read the result or the exception, and finish the operation if it is this call's own."""
+        op, plan = self.op, self._observer.plan
         if op is None:
             return
         try:
             if error is not None:
                 conclude_error(op, error)
-            if self.plan.reader is not None and (error is None or not is_interruption(error)):
-                op.apply(self.plan.reader, Call(self.signature, args, kwargs, result, error))
+            if plan.reader is not None and (error is None or not is_interruption(error)):
+                op.apply(
+                    plan.reader, Call(self._observer.signature, self._args, self._kwargs, self.result, error)
+                )
         except Exception as problem:
-            failsafe.caught(f"end of {self.plan.operation}", problem)
-        if own:
-            op.finish()
+            failsafe.caught(f"end of {plan.operation}", problem)
+        if self.owned is not None:
+            self.owned.finish()
+
+    def __enter__(self) -> _Observation:
+        if self.owned is not None:
+            self.owned.attach()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end(error)
+        if self.owned is not None:
+            self.owned.detach()
 
 
 def _function(function: Callable[..., Any], observer: _Observer) -> Callable[..., Any]:
     def observed(*args: Any, **kwargs: Any) -> Any:
         if not recorder.live():
             return function(*args, **kwargs)
-        op, own = observer.begin(args, kwargs)
-        if own:
-            op.attach()  # type: ignore[union-attr]  # one's own operation is never None
-        try:
-            result = function(*args, **kwargs)
-        except BaseException as error:
-            observer.end(op, own, args, kwargs, None, error)
-            raise
-        else:
-            observer.end(op, own, args, kwargs, result, None)
-            return result
-        finally:
-            if own:
-                op.detach()  # type: ignore[union-attr]
+        with _Observation(observer, args, kwargs) as seen:
+            seen.result = function(*args, **kwargs)
+        return seen.result
 
     return observed
 
@@ -150,20 +161,9 @@ def _coroutine(function: Callable[..., Any], observer: _Observer) -> Callable[..
     async def observed(*args: Any, **kwargs: Any) -> Any:
         if not recorder.live():
             return await function(*args, **kwargs)
-        op, own = observer.begin(args, kwargs)
-        if own:
-            op.attach()  # type: ignore[union-attr]
-        try:
-            result = await function(*args, **kwargs)
-        except BaseException as error:
-            observer.end(op, own, args, kwargs, None, error)
-            raise
-        else:
-            observer.end(op, own, args, kwargs, result, None)
-            return result
-        finally:
-            if own:
-                op.detach()  # type: ignore[union-attr]
+        with _Observation(observer, args, kwargs) as seen:
+            seen.result = await function(*args, **kwargs)
+        return seen.result
 
     return observed
 
@@ -204,9 +204,8 @@ def _generator(function: Callable[..., Any], observer: _Observer) -> Callable[..
     def observed(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         if not recorder.live():
             return (yield from function(*args, **kwargs))
-        op, own = observer.begin(args, kwargs)
-        body, steps = function(*args, **kwargs), _Steps(op)
-        result: Any = None
+        seen = _Observation(observer, args, kwargs)
+        body, steps = function(*args, **kwargs), _Steps(seen.op)
         failure: BaseException | None = None
         try:
             item = steps.run(body.send, None)
@@ -221,22 +220,21 @@ def _generator(function: Callable[..., Any], observer: _Observer) -> Callable[..
                 else:
                     item = steps.run(body.send, sent)
         except StopIteration as stop:
-            result = stop.value
-            return result
+            seen.result = stop.value
+            return stop.value
         except BaseException as error:
             failure = error
             raise
         finally:
-            observer.end(op, own, args, kwargs, result, failure)
+            seen.end(failure)
 
     return observed
 
 
 def _async_generator(function: Callable[..., Any], observer: _Observer) -> Callable[..., Any]:
     async def observed(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        live = recorder.live()
-        op, own = observer.begin(args, kwargs) if live else (None, False)
-        body, steps = function(*args, **kwargs), _Steps(op)
+        seen = _Observation(observer, args, kwargs) if recorder.live() else None
+        body, steps = function(*args, **kwargs), _Steps(seen.op if seen is not None else None)
         failure: BaseException | None = None
         try:
             item = await steps.run_async(body.asend, None)
@@ -256,7 +254,8 @@ def _async_generator(function: Callable[..., Any], observer: _Observer) -> Calla
             failure = error
             raise
         finally:
-            observer.end(op, own, args, kwargs, None, failure)
+            if seen is not None:
+                seen.end(failure)
 
     return observed
 
