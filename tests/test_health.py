@@ -65,7 +65,7 @@ def test_traffic_without_a_state_of_its_process_is_unknown(tmp_path: Path) -> No
 def test_one_degraded_call_in_little_traffic_is_unhealthy(tmp_path: Path) -> None:
     found = verdict(recorded(tmp_path, substituted(60.0), *(healthy(60.0 + n) for n in range(20))))
     assert found.state == "unhealthy"
-    assert state(found, "degraded_ratio") == state(found, "resolution_failures") == "unhealthy"
+    assert state(found, "degraded_ratio") == "unhealthy"
     assert state(found, "failed_ratio") == "healthy"
 
 
@@ -83,6 +83,17 @@ def test_failures_count_from_the_minimum_of_the_objective_on(tmp_path: Path) -> 
     fail = Call(outcome="failed", attributes={"error.type": "tool_error"})
     assert state(verdict(recorded(tmp_path / "few", *[fail] * 9)), "failed_ratio") == "healthy"
     assert state(verdict(recorded(tmp_path / "many", *[fail] * 10)), "failed_ratio") == "unhealthy"
+
+
+def test_wrong_names_in_a_few_queries_of_an_agent_are_no_outage(tmp_path: Path) -> None:
+    wrong = Call(
+        outcome="failed",
+        attributes={names.ERROR_TYPE: "tool_error", names.DATAFACE_CATALOG_UNRESOLVED: 1},
+    )
+    few = verdict(recorded(tmp_path / "few", wrong, *[healthy(60.0)] * 3))
+    assert few.state == state(few, "resolution_failures") == "healthy"
+    many = verdict(recorded(tmp_path / "many", *[wrong] * 10))
+    assert state(many, "resolution_failures") == "unhealthy"
 
 
 def test_each_surface_is_judged_by_itself(tmp_path: Path) -> None:
@@ -130,7 +141,7 @@ def test_states_of_processes_that_served_nothing_in_the_window_do_not_count(tmp_
 
 def test_the_headline_is_the_worst_that_pages(tmp_path: Path) -> None:
     write_troubled(tmp_path, now=NOW)
-    assert verdict(tmp_path).reason == "degraded_ratio: answers look right and are not, and 4 more"
+    assert verdict(tmp_path).reason == "degraded_ratio: answers look right and are not, and 3 more indicators"
 
 
 def test_every_reason_of_the_conventions_says_what_to_do() -> None:

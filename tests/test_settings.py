@@ -135,6 +135,10 @@ def test_a_mistake_in_pyproject_names_its_table(tmp_path: Path) -> None:
     )
     write(tmp_path, pyproject="[tool]\ncontext-telemetry = 3\n")
     assert "is not a table" in problem(tmp_path, {})
+    write(tmp_path, pyproject="[tool.context_telemetry]\ncontent = true\n")
+    assert problem(tmp_path, {}).endswith(
+        "[tool.context_telemetry] is not read; write [tool.context-telemetry]"
+    )
 
 
 @pytest.mark.parametrize(
@@ -152,6 +156,8 @@ def test_a_mistake_in_pyproject_names_its_table(tmp_path: Path) -> None:
             "did you mean CONTEXT_TELEMETRY_LIMITS__CLIENTS__CURSOR?",
         ),
         ("CONTEXT_TELEMETRY_LIMITS__RESULTS", "many", "'many' is not a whole number above 0"),
+        ("CONTEXT_TELEMETRY_LIMITS__OBJECTIVES__WINDOW", "1e400", "above 0 and at most 315360000"),
+        ("CONTEXT_TELEMETRY_LIMITS__PROMISES__DBT_MANIFEST", "inf", "is not a number above 0"),
         ("CONTEXT_TELEMETRY_DISABLED", "maybe", "'maybe' is not true or false"),
         ("CONTEXT_TELEMETRY_PROJECT", "no/such/folder", "is not a folder"),
         ("CONTEXT_TELEMETRY_", "1", "there is no such key"),
@@ -256,6 +262,11 @@ def test_projects_of_one_name_are_kept_apart(tmp_path: Path) -> None:
     assert len(folder.name) == len("shop-") + 8
     assert folder != project_folder(tmp_path / "state", two)
     assert folder == project_folder(tmp_path / "state", two / ".." / ".." / "a" / "shop")
+
+
+def test_a_path_that_is_no_text_has_a_folder_that_is(tmp_path: Path) -> None:
+    folder = project_folder(tmp_path, tmp_path / "sh\udce9p")
+    assert folder.name.encode("utf-8").startswith("sh\ufffdp-".encode())
 
 
 def test_the_state_folder_is_the_platforms_and_not_in_the_project(tmp_path: Path) -> None:

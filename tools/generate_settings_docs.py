@@ -1,4 +1,4 @@
-"""Generates what the models say about themselves: docs/limits.md and docs/settings.md.
+"""Generates what the models say about themselves: docs/limits.md, docs/settings.md and docs/indicators.md.
 
 `python tools/generate_settings_docs.py` writes the pages; `--check` writes nothing and exits 1 when one is
 not what the models give.
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from context_telemetry.health import INDICATORS, Indicator
 from context_telemetry.limits.model import BYTES_PER_TOKEN, WITHOUT_LIMIT, Limits, Objectives
 from context_telemetry.limits.payloads import STATIC_RESOURCES, STATIC_TOOLS
 from context_telemetry.settings.keys import as_key, as_variable, keys
@@ -154,8 +155,8 @@ promises.dbt_manifest = 86400
 ```
 
 A command stops at a wrong setting and names the file or variable, the key, what is wrong and the fix. An
-observed host never stops: there the wrong key is left out, the rest is used, and one warning on standard
-error says so. A key that is not known is wrong, too.
+observed host never stops: there the wrong key is left out, the rest is used, and standard error has one
+warning for each wrong setting. A key that is not known is wrong, too.
 
 `CONTEXT_TELEMETRY_DISABLED` (true, 1, yes, on) and OpenTelemetry's `OTEL_SDK_DISABLED` (true) make it as if
 the library were not there. Where telemetry goes is set by OpenTelemetry's own variables, `OTEL_*`.
@@ -168,7 +169,88 @@ it starts.
 """
 
 
-PAGES = {"limits.md": limits_page, "settings.md": settings_page}
+STATUS_KEYS = {
+    "schema": "`context-telemetry.status/1`; while the number stands, keys are only added",
+    "state": "`healthy`, `unhealthy` or `unknown`",
+    "reason": "the headline: the indicator that decided, in words",
+    "exit_code": "0 healthy, 1 unhealthy, 3 unknown",
+    "project": "`name` and `root`",
+    "folder": "where the project's local files are",
+    "generated_at": "when it was looked",
+    "since": "the start of the window; null is everything",
+    "window_seconds": "the length of the window; null is everything",
+    "traffic": "by surface and client: `served`, `ok`, `degraded`, `failed`, `p95_seconds`, "
+    "`largest_payload` (`bytes`, `limit`), `oldest` (`age_seconds`, `layer`, `promise`)",
+    "indicators": "by indicator and surface (`*`: all): `name`, `surface`, `state`, `value`, `limit`, `unit`, "
+    "`count` (what was judged), `severity`, `measures`, `notices`, `detail`",
+    "reasons": "by reason and surface: `reason`, `surface`, `count`, `first`, `last`, `trace_id` (the last "
+    "call), `what_to_do`",
+    "served": "calls by surface, client, operation and outcome",
+    "payloads": "sizes in bytes by kind and surface: count, median, 95th percentile, largest, lowest limit, "
+    "how many were over their limit",
+    "ages": "the same of ages in seconds, by layer",
+    "durations": "the same of durations in seconds, by inner operation",
+    "artifacts": "the last state of each artifact, under the names of the conventions",
+    "processes": "what recorded in the window: pid, release of Dataface, first and last, clients, calls",
+    "unreadable": "files that were skipped: `name`, `why`",
+    "cut_lines": "lines that were skipped, by file",
+}
+
+
+def indicators_page() -> str:
+    rows = [
+        (
+            f"`{each.name}`",
+            each.measures,
+            each.good,
+            each.bad,
+            _judged(each),
+            each.notices,
+            each.severity,
+        )
+        for each in INDICATORS
+    ]
+    return f"""# Indicators
+
+{NOTICE}
+
+What `context-telemetry status` judges by: over one window (`limits.objectives.window`, an hour, or
+`--since`), on each surface by itself.
+
+- *Unhealthy*: an indicator is beyond its limit. The headline names the worst that pages, then what else is.
+- *Unknown*: none is, and one that is needed has nothing to judge. No traffic is unknown, never healthy.
+- *Healthy*: all else.
+
+{_table(("indicator", "measures", "good", "bad", "unhealthy when", "what a user notices", "severity"), rows)}
+
+A *page* is to wake somebody, a *ticket* can wait for the morning. The settings are in
+[settings.md](settings.md#all-keys), the reasons for their defaults in [limits.md](limits.md#objectives).
+
+## `status --json`
+
+One document. Times are ISO 8601 in UTC, durations and ages seconds, sizes bytes, ratios 0 to 1; null is "not
+known".
+
+{_table(("key", "value"), [(f"`{key}`", value) for key, value in STATUS_KEYS.items()])}
+"""
+
+
+def _judged(indicator: Indicator) -> str:
+    limit, minimum = indicator.limit, indicator.minimum
+    if indicator.name == "telemetry_silent":
+        words = "never; unknown while there is none"
+    elif limit and minimum:
+        objectives = Objectives()
+        words = (
+            f"their share is above {getattr(objectives, limit):g} (`limits.objectives.{limit}`) and they are "
+            f"at least {getattr(objectives, minimum)} (`limits.objectives.{minimum}`)"
+        )
+    else:
+        words = "there is one"
+    return words + ("; needed" if indicator.required else "")
+
+
+PAGES = {"limits.md": limits_page, "settings.md": settings_page, "indicators.md": indicators_page}
 
 
 def _list(names: tuple[str, ...] | list[str], last: str = "and") -> str:
@@ -182,7 +264,7 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str | None, ...]]) -> str
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Generate docs/limits.md and docs/settings.md.")
+    parser = argparse.ArgumentParser(description="Generate the pages that the models write.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a page differs")
     check = parser.parse_args(arguments).check
     differing = []

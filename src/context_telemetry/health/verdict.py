@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from context_telemetry.conventions import names
 from context_telemetry.health.indicators import EVERYWHERE, INDICATORS, Facts, Indicator, Measured
+from context_telemetry.health.words import counted
 from context_telemetry.history import History
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _whole(findings: Sequence[Finding]) -> tuple[State, str]:
     if bad:
         # The headline is for the one who is woken: what pages comes first, then what is furthest off.
         worst = min(bad, key=lambda finding: (finding.indicator.severity != "page", -(finding.value or 0.0)))
-        more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
+        more = f", and {counted(len(bad) - 1, 'more indicator')}" if len(bad) > 1 else ""
         return "unhealthy", f"{worst.indicator.name}: {worst.indicator.bad}{more}"
     unknown = [finding for finding in findings if finding.state == "unknown" and finding.indicator.required]
     if unknown:

@@ -8,6 +8,7 @@ copy of it per span, and minutes instead of a second.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,8 @@ def _pick(attributes: str, keys: str, name: str, field: str) -> str:
 
 
 def _quoted(path: Path) -> str:
-    # A path is a pattern to DuckDB: a bracket in a folder's name must not become one.
-    pattern = "".join(f"[{char}]" if char in "[*?" else char for char in str(path))
+    # DuckDB reads paths as UTF-8, whatever this process's locale makes of them.
+    # A path is a pattern to it: a bracket in a folder's name must not become one.
+    name = os.fsencode(path).decode("utf-8", errors="replace")
+    pattern = "".join(f"[{char}]" if char in "[*?" else char for char in name)
     return "'" + pattern.replace("'", "''") + "'"

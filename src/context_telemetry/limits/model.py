@@ -24,7 +24,7 @@ def _not_a_switch(value: object) -> object:
 
 
 Whole = Annotated[int, Field(gt=0), BeforeValidator(_not_a_switch)]
-Positive = Annotated[float, Field(gt=0), BeforeValidator(_not_a_switch)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_not_a_switch)]
 Ratio = Annotated[float, Field(gt=0, le=1), BeforeValidator(_not_a_switch)]
 
 
@@ -138,8 +138,9 @@ class Objectives(Strict):
     )
     window: Positive = Field(
         default=3600.0,
+        le=315_360_000,
         description="Seconds of traffic that are judged together. An hour: long enough for one person's agent"
-        " to have asked something, short enough that a repair shows.",
+        " to have asked something, short enough that a repair shows. Ten years at most.",
     )
 
 

@@ -91,7 +91,7 @@ def _expected(schema: Mapping[str, Any]) -> str:
         return "a path"
     words = "a whole number" if schema["type"] == "integer" else "a number"
     bounds = [
-        f"{word} {schema[key]:g}"
+        f"{word} {schema[key]:.12g}"
         for key, word in (("exclusiveMinimum", "above"), ("minimum", "of at least"), ("maximum", "at most"))
         if key in schema
     ]

@@ -34,6 +34,7 @@ tomllib: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) 
 INTERNAL_PREFIX: Final = "CONTEXT_TELEMETRY_RUN_"
 FILE: Final = "context-telemetry.toml"
 TABLE: Final = "context-telemetry"
+_UNDERSCORED: Final = TABLE.replace("-", "_")
 
 
 class SettingsError(Exception):
@@ -88,6 +89,8 @@ def _sources(root: Path | None, environ: Mapping[str, str], problems: list[str])
         pyproject = root / "pyproject.toml"
         tool = _toml(pyproject, problems).get("tool")
         table = tool.get(TABLE, {}) if isinstance(tool, dict) else {}
+        if isinstance(tool, dict) and _UNDERSCORED in tool:
+            problems.append(f"{pyproject}: [tool.{_UNDERSCORED}] is not read; write [tool.{TABLE}]")
         yield _file(f"{pyproject} [tool.{TABLE}]", root, table, problems)
         yield _file(str(root / FILE), root, _toml(root / FILE, problems), problems)
     yield variables

@@ -33,7 +33,7 @@ class Retention(Strict):
     """How much is kept of the local files of one project; the oldest go first."""
 
     max_bytes: Whole = Field(default=268_435_456, description="Most bytes of all files together.")
-    max_age_days: Positive = Field(default=7.0, description="Most days that a file is kept.")
+    max_age_days: Positive = Field(default=7.0, le=3650, description="Most days that a file is kept.")
     file_bytes: Whole = Field(
         default=16_777_216, description="Bytes at which a process begins its next file."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Final
 
@@ -21,12 +22,15 @@ def find_project_root(start: Path) -> Path | None:
 def project_folder(state_dir: Path | None, root: Path) -> Path:
     """The folder for the telemetry of the project at ``root``; it need not exist.
 
-    Two projects of one name are told apart by where they are. ``state_dir`` None: the platform's.
+    Two projects of one name are told apart by where they are: by the bytes of the path, which are the same
+    whatever locale a process runs in. ``state_dir`` None: the platform's.
     """
     if state_dir is None:
         from platformdirs import user_state_path
 
         state_dir = user_state_path("context-telemetry", appauthor=False)
     root = root.resolve()
-    place = hashlib.sha256(str(root).encode()).hexdigest()[:8]
-    return state_dir / f"{root.name or 'root'}-{place}"
+    place = hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
+    # A name that is no UTF-8 becomes some: what reads the files back takes no other paths.
+    name = os.fsdecode(os.fsencode(root.name).decode("utf-8", errors="replace").encode())
+    return state_dir / f"{name or 'root'}-{place}"
