@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from otlp_files import Process, healthy, write_troubled
 
+from context_telemetry.health import INDICATORS
 from context_telemetry.settings import project_folder
 
 
@@ -64,6 +65,7 @@ def ct(
         capture_output=True,
         text=True,
         encoding="utf-8",
+        errors="replace",
         timeout=120,
         check=False,
     )
@@ -142,6 +144,7 @@ def test_the_window_of_the_objectives_is_the_default(shop: Shop) -> None:
     ("arguments", "told"),
     [
         (("status", "--since", "soon"), "is no length of time"),
+        (("status", "--since", "9999999999999999999d"), "longer than ten years"),
         (("status", "--json", "--watch"), "exclude each other"),
         (("status", "--watch"), "needs a terminal"),
         (("traces", "--reason", "bad_luck"), "source_substituted"),
@@ -168,6 +171,66 @@ def test_no_project_exits_2_and_names_the_fix(shop: Shop, tmp_path: Path) -> Non
     assert "--project DIR" in done.stderr
     named = ct(shop, "status", cwd=empty, CONTEXT_TELEMETRY_PROJECT=str(shop.root))
     assert named.returncode == 3
+    for command in (("status",), ("traces",), ("trace", "abc")):
+        done = ct(shop, *command, "--project", str(empty))
+        assert done.returncode == 2
+        assert f"no Dataface project in {empty}" in done.stderr
+
+
+def test_a_folder_in_a_project_names_the_project(shop: Shop, tmp_path: Path) -> None:
+    (shop.root / "faces").mkdir()
+    done = ct(shop, "status", "--json", "--project", str(shop.root / "faces"), cwd=tmp_path)
+    assert json.loads(done.stdout)["project"]["root"] == str(shop.root)
+
+
+@pytest.mark.parametrize(
+    ("environ", "why"),
+    [
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}, "goes to OTLP, not to local files"),
+        ({"OTEL_TRACES_EXPORTER": "none"}, "traces are switched off"),
+        ({"CONTEXT_TELEMETRY_DISABLED": "1"}, "switched off in this environment"),
+        ({}, "start a command with"),
+    ],
+)
+def test_nothing_recorded_says_why_and_names_no_faults(shop: Shop, environ: dict[str, Any], why: str) -> None:
+    done = ct(shop, "status", **environ)
+    assert done.returncode == 3
+    assert why in done.stdout
+    assert "degraded_ratio" not in done.stdout
+
+
+def test_a_projects_own_file_that_switches_recording_off_is_named(shop: Shop) -> None:
+    (shop.root / "context-telemetry.toml").write_text("disabled = true\n", encoding="utf-8")
+    assert "switched off by `disabled`" in ct(shop, "status", columns=200).stdout
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"PYTHONIOENCODING": "latin-1", "LC_ALL": "en_US.ISO-8859-1"},
+        {"PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONIOENCODING": ""},
+    ],
+)
+def test_a_terminal_without_our_marks_gets_others_and_the_same_verdict(
+    tmp_path: Path, environ: dict[str, Any]
+) -> None:
+    shop = Shop(tmp_path / "l\u00e4den", tmp_path / "st\u00e4tus")
+    shop.root.mkdir()
+    (shop.root / "dataface.yml").touch()
+    shop.record_health()
+    done = ct(shop, "status", **environ)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "5 calls" in done.stdout
+
+
+def test_a_narrow_terminal_keeps_outcomes_reasons_and_codes(shop: Shop) -> None:
+    write_troubled(shop.folder)
+    head = next(line for line in ct(shop, "status", columns=60).stdout.splitlines() if "surface" in line)
+    assert head.split() == ["surface", "client", "calls", "ok", "degr.", "failed"]
+    listed = ct(shop, "traces", columns=60).stdout
+    for words in ("execute_query", "ERR-WAREHOUSE-RUNTIME", "payload_over_budget", "manifest_stale"):
+        assert words in listed
+    assert "cursor" not in listed
 
 
 def test_a_wrong_setting_stops_a_command_with_the_file_and_the_key(shop: Shop) -> None:
@@ -234,6 +297,48 @@ def test_doctor_finds_an_endpoint_that_does_not_answer(shop: Shop) -> None:
         assert "accepts connections" in ct(shop, "doctor", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint).stdout
 
 
+def doctors_word(shop: Shop, name: str, **environ: Any) -> dict[str, str]:
+    checks = json.loads(ct(shop, "doctor", "--json", **environ).stdout)["checks"]
+    (found,) = [check for check in checks if check["name"] == name]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_doctor_finds_a_state_folder_that_cannot_be_made(shop: Shop, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    found = doctors_word(shop, "goes to files", CONTEXT_TELEMETRY_STATE_DIR=str(plain))
+    assert found["state"] == "wrong"
+    assert f"{plain} is not a folder" in found["advice"]
+
+
+def test_doctor_finds_an_exporter_that_is_not_installed_or_switched_off(shop: Shop) -> None:
+    found = doctors_word(shop, "exporter", OTEL_TRACES_EXPORTER="bogus")
+    assert found["found"] == "bogus for traces is not installed"
+    assert "opentelemetry_traces_exporter" in found["advice"]
+    assert "instead" in doctors_word(shop, "goes to", OTEL_TRACES_EXPORTER="bogus")["found"]
+    assert doctors_word(shop, "traces", OTEL_TRACES_EXPORTER="none")["found"] == "switched off"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "protocol", "told"),
+    [
+        ("http://127.0.0.1:4318", "", "set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"),
+        ("http://127.0.0.1:4317", "http/protobuf", "set OTEL_EXPORTER_OTLP_PROTOCOL=grpc"),
+        ("banana", "", "OTEL_EXPORTER_OTLP_ENDPOINT=http://HOST:4317"),
+        ("127.0.0.1:4318", "http/protobuf", "OTEL_EXPORTER_OTLP_ENDPOINT=http://HOST:4318"),
+    ],
+)
+def test_doctor_finds_an_endpoint_that_cannot_be_meant(
+    shop: Shop, endpoint: str, protocol: str, told: str
+) -> None:
+    found = doctors_word(
+        shop, "goes to OTLP", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, OTEL_EXPORTER_OTLP_PROTOCOL=protocol
+    )
+    assert found["state"] == "wrong"
+    assert told in found["advice"]
+
+
 def test_doctor_lists_every_wrong_setting_and_what_is_switched_off(shop: Shop) -> None:
     (shop.root / "context-telemetry.toml").write_text("content = true\nsurfce = 'ide'\n", encoding="utf-8")
     done = ct(shop, "doctor", "--json", OTEL_SDK_DISABLED="true")
@@ -252,6 +357,48 @@ def test_run_hands_everything_after_the_dashes_to_the_command(shop: Shop) -> Non
     assert done.returncode == 7
     assert done.stdout == "['--json', '--', '-h']\n"
     assert ct(shop, "run", "--", "no-such-command-at-all").returncode == 127
+
+
+def test_help_of_run_is_ours_only_before_the_command(shop: Shop) -> None:
+    for asked_for in ("-h", "--help"):
+        done = ct(shop, "run", asked_for)
+        assert done.returncode == 0
+        assert "COMMAND" in done.stdout
+    code = "import sys; print(sys.argv[1:])"
+    done = ct(shop, "run", sys.executable, "-c", code, "-h", CONTEXT_TELEMETRY_DISABLED="1")
+    assert done.stdout == "['-h']\n"
+
+
+def test_the_package_runs_as_a_module_and_tells_its_version(shop: Shop) -> None:
+    command = [sys.executable, "-m", "context_telemetry", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=shop.root)
+    assert done.stdout == ct(shop, "version").stdout
+
+
+def test_the_indicators_page_has_every_indicator_and_every_key_of_the_document(shop: Shop) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "indicators.md").read_text(encoding="utf-8")
+    wanted = {*asked(shop, "status"), *(each.name for each in INDICATORS)}
+    assert wanted == {line.split("`")[1] for line in page.splitlines() if line.startswith("| `")}
+
+
+def test_the_demo_ends_with_commands_that_can_be_pasted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from context_telemetry.cli import demo as screen
+    from context_telemetry.rehearsal import demo
+
+    done = demo.DemoResult(tmp_path / "a demo", tmp_path / "a demo" / "shop", tmp_path / "a demo" / "t", [])
+    done.project.mkdir(parents=True)
+    (done.project / "dataface.yml").touch()
+    Shop(done.project, done.state_dir).record_health()
+    monkeypatch.setattr(demo, "run", lambda *_: done)
+    assert screen.show(None, keep=True) == 0
+    (command,) = [line for line in capsys.readouterr().out.splitlines() if line.endswith("status --since 1d")]
+    called = f"{sys.executable} -m context_telemetry.cli"  # this test has no installed command to rely on
+    ours = command.replace("context-telemetry status", f"{called} status")
+    assert subprocess.run(ours, shell=True, capture_output=True, check=False).returncode == 0
+    screen.show(None, keep=False)
+    assert not done.folder.exists()
 
 
 def test_importing_the_command_line_imports_nothing_heavy(shop: Shop) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 
 def main() -> None:
@@ -13,6 +14,10 @@ def main() -> None:
         from context_telemetry.pipeline.launch import run_command
 
         sys.exit(run_command(arguments[2:]))
+    for stream in (sys.stdout, sys.stderr):
+        # A mark that the terminal's encoding lacks is a question mark, and never exit code 1 (unhealthy).
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     from context_telemetry.cli.app import app
 
     app(prog_name="context-telemetry")

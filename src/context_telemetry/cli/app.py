@@ -12,7 +12,6 @@ import typer
 OK, UNHEALTHY, USAGE, UNKNOWN = 0, 1, 2, 3
 
 app = typer.Typer(
-    help="Tells whether the context that Dataface serves is right.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,23 +26,45 @@ StateDir = Annotated[
     Path | None, typer.Option("--state-dir", help="Where local files are kept.", show_default="per user")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, and nothing else.")]
-Since = Annotated[str, typer.Option(help="How far back: 90s, 30m, 1h, 7d or all.")]
+_SINCE = "How far back: a number with s, min, h, d or w behind it, as 30min or 7d; or all."
+Since = Annotated[str, typer.Option(help=_SINCE)]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="The version, and nothing else.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Tells whether the context that Dataface serves is right."""
 
 
 @app.command(
     context_settings={
         "allow_extra_args": True,
         "ignore_unknown_options": True,
-        "help_option_names": ["--help"],
+        "allow_interspersed_args": False,  # what follows the command's name is the command's, also -h
     }
 )
-def run(context: typer.Context) -> None:
+def run(
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="COMMAND", help="What to run, with its arguments.", show_default=False),
+    ] = None,
+) -> None:
     """Run a command with observation: context-telemetry run -- dft mcp serve."""
-    if not context.args:
+    if not command:
         _stop("no command to run: context-telemetry run -- COMMAND...")
     from context_telemetry.pipeline.launch import run_command
 
-    raise typer.Exit(run_command(context.args))
+    raise typer.Exit(run_command(command))
 
 
 @app.command()
@@ -52,7 +73,7 @@ def status(
     state_dir: StateDir = None,
     since: Annotated[
         str | None,
-        typer.Option(help="How far back: 90s, 30m, 1h, 7d or all.", show_default="the objectives' window"),
+        typer.Option(help=_SINCE, show_default="the objectives' window"),
     ] = None,
     as_json: AsJson = False,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds.")] = False,

@@ -31,6 +31,8 @@ SCHEMA = "context-telemetry.doctor/1"
 State = Literal["ok", "note", "wrong"]
 
 _CONNECT_SECONDS = 1.0
+_OTLP = frozenset({"otlp_proto_grpc", "otlp_proto_http"})
+_PROTOCOLS = {4317: "grpc", 4318: "http/protobuf"}
 _STYLE = {"ok": "green", "note": "yellow", "wrong": "red"}
 _MARK = {"ok": "✓", "note": "!", "wrong": "✗"}
 
@@ -153,7 +155,7 @@ def _hooks() -> Iterator[Check]:
 
 
 def _telemetry(project: Path | None, state_dir: Path | None) -> Iterator[Check]:
-    from context_telemetry.pipeline.destination import destination
+    from context_telemetry.pipeline.destination import FILES, destination
     from context_telemetry.settings import is_disabled, load_lenient, project_folder
 
     section = "telemetry"
@@ -180,19 +182,38 @@ def _telemetry(project: Path | None, state_dir: Path | None) -> Iterator[Check]:
     chosen = destination()
     for problem in chosen.problems:
         yield Check(section, "exporters", "wrong", problem)
-    if chosen.mode == "otlp":
-        yield _answers(section, *_endpoint(chosen.exporters["traces"]))
-    elif root:
-        folder = project_folder(state_dir or settings.state_dir, root)
-        yield _folder(section, folder)
+    asked = {(signal, name) for signal, each in chosen.exporters.items() for name in each if name != FILES}
+    installed = {(signal, name) for signal, name in asked if _exporter_installed(signal, name)}
+    for signal, name in sorted(asked - installed):
+        advice = f"no package here has it in the entry point group opentelemetry_{signal}_exporter"
+        yield Check(section, "exporter", "wrong", f"{name} for {signal} is not installed", advice)
+    if not chosen.exporters.get("traces"):
+        advice = "OTEL_TRACES_EXPORTER=none: status has nothing to judge"
+        yield Check(section, "traces", "note", "switched off", advice)
+    if installed:
+        for name in sorted({name for _, name in installed}):
+            yield (
+                _answers(section, *_endpoint(name))
+                if name in _OTLP
+                else Check(section, "goes to", "ok", name)
+            )
     else:
-        yield Check(section, "goes to", "note", "local files of the project", "no project, no files")
+        if asked:
+            yield Check(section, "goes to", "note", "local files are used instead")
+        if root:
+            yield _folder(section, project_folder(state_dir or settings.state_dir, root))
+        else:
+            yield Check(section, "goes to", "note", "local files of the project", "no project, no files")
     yield from _guard("guard", content=settings.content)
 
 
-def _endpoint(exporters: tuple[str, ...]) -> tuple[str, int]:
+def _exporter_installed(signal: str, name: str) -> bool:
+    return bool(metadata.entry_points(group=f"opentelemetry_{signal}_exporter", name=name))
+
+
+def _endpoint(exporter: str) -> tuple[str, int]:
     """Where traces go, and the port that the specification gives to their protocol."""
-    port = 4318 if "otlp_proto_http" in exporters else 4317
+    port = 4318 if exporter == "otlp_proto_http" else 4317
     for variable in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"):
         if value := os.environ.get(variable, "").strip():
             return value, port
@@ -201,10 +222,14 @@ def _endpoint(exporters: tuple[str, ...]) -> tuple[str, int]:
 
 def _answers(section: str, endpoint: str, default_port: int) -> Check:
     name = "goes to OTLP"
-    parts = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
     try:
-        port = parts.port or (443 if parts.scheme == "https" and default_port == 4318 else default_port)
-        host = parts.hostname or "localhost"
+        host, port = _host_and_port(endpoint, default_port)
+        if port in _PROTOCOLS and port != default_port:
+            spoken, other = _PROTOCOLS[default_port], _PROTOCOLS[port]
+            return Check(
+                section, name, "wrong", f"{host}:{port} is the port of {other}, and {spoken} is spoken",
+                f"set OTEL_EXPORTER_OTLP_PROTOCOL={other}, or port {default_port}",
+            )  # fmt: skip
         with socket.create_connection((host, port), timeout=_CONNECT_SECONDS):
             # The address as configured may carry a password: only host and port are shown.
             return Check(section, name, "ok", f"{host}:{port} accepts connections")
@@ -214,11 +239,37 @@ def _answers(section: str, endpoint: str, default_port: int) -> Check:
             name,
             "wrong",
             "the endpoint is no URL",
-            "set OTEL_EXPORTER_OTLP_ENDPOINT=http://HOST:4318",
+            f"set OTEL_EXPORTER_OTLP_ENDPOINT=http://HOST:{default_port}",
         )
     except OSError as error:
         why = error.strerror or "no answer in a second"
         return Check(section, name, "wrong", f"{host}:{port}: {why.lower()}", "is the Collector running?")
+
+
+def _host_and_port(endpoint: str, default_port: int) -> tuple[str, int]:
+    """Raises ValueError for what is neither a URL nor, with gRPC, HOST:PORT."""
+    grpc = default_port == 4317
+    parts = urlsplit(endpoint if "://" in endpoint or not grpc else f"//{endpoint}")
+    if parts.scheme not in ("http", "https", *(("",) if grpc else ())) or not parts.hostname:
+        raise ValueError
+    if (not parts.scheme and parts.port is None) or " " in endpoint:
+        raise ValueError
+    return parts.hostname, parts.port or (443 if parts.scheme == "https" and not grpc else default_port)
+
+
+def _not_to_be_made(folder: Path) -> str:
+    """Why the folder, which is not there, could not be made either; empty when it could."""
+    try:
+        nearest = next(each for each in folder.parents if os.path.lexists(each))
+        if not nearest.is_dir():
+            return f"{nearest} is not a folder"
+        # Not even root makes folders in /proc, whatever access() says.
+        unreal = nearest.is_relative_to("/proc") or nearest.is_relative_to("/sys")
+        return (
+            f"{nearest} cannot be written to" if unreal or not os.access(nearest, os.W_OK | os.X_OK) else ""
+        )
+    except OSError as error:
+        return (error.strerror or type(error).__name__).lower()
 
 
 def _folder(section: str, folder: Path) -> Check:
@@ -229,6 +280,9 @@ def _folder(section: str, folder: Path) -> Check:
     if unreadable:
         why = ", ".join(f"{each.name} ({each.why})" for each in unreadable)
         return Check(section, "goes to files", "wrong", found, f"cannot be read: {why}")
+    if not folder.is_dir() and (why := _not_to_be_made(folder) if not folder.exists() else "it is a file"):
+        advice = f"the folder cannot be made: {why}; set CONTEXT_TELEMETRY_STATE_DIR"
+        return Check(section, "goes to files", "wrong", found, advice)
     if folder.is_dir() and not os.access(folder, os.W_OK):
         return Check(section, "goes to files", "wrong", found, "the folder cannot be written to")
     return Check(section, "goes to files", "ok", found, "" if count else "nothing recorded yet")

@@ -42,21 +42,32 @@ def find(project: Path | None, state_dir: Path | None) -> Place:
 
     root = root_of(project)
     if root is None:
-        raise NoProject(
-            f"no Dataface project in {Path.cwd()} or above: name one with --project DIR or {PROJECT_VARIABLE}"
-        )
+        raise _none_in(Path.cwd())
     configured = settings.load(root, {**os.environ, PROJECT_VARIABLE: str(root)})
     return Place(root, settings.project_folder(state_dir or configured.state_dir, root), configured)
 
 
 def root_of(project: Path | None) -> Path | None:
-    """The project's root: as named by option or environment, else found from the working directory."""
+    """The project's root: found from the folder that the option names, or the environment's own word, or
+    found from the working directory; None when there is none there. Raises NoProject for what is named.
+    """
     from context_telemetry import settings
 
     named = project or (Path(value) if (value := os.environ.get(PROJECT_VARIABLE)) else None)
     if named is None:
         return settings.find_project_root(Path.cwd())
-    root = named.expanduser().resolve()
-    if not root.is_dir():
+    folder = named.expanduser().resolve()
+    if not folder.is_dir():
         raise NoProject(f"{named} is no folder: name the project with --project DIR or {PROJECT_VARIABLE}")
+    if project is None:  # as the observed process takes it: nothing is looked for
+        return folder
+    root = settings.find_project_root(folder)
+    if root is None:
+        raise _none_in(folder)
     return root
+
+
+def _none_in(folder: Path) -> NoProject:
+    return NoProject(
+        f"no Dataface project in {folder} or above: name one with --project DIR or {PROJECT_VARIABLE}"
+    )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -18,7 +19,7 @@ from context_telemetry.cli import text
 from context_telemetry.cli.place import Place
 from context_telemetry.conventions import names
 from context_telemetry.health import EVERYWHERE, WHAT_TO_DO, Facts, Finding, Verdict, evaluate, facts
-from context_telemetry.history import History
+from context_telemetry.history import History, Traffic
 
 SCHEMA = "context-telemetry.status/1"
 
@@ -86,10 +87,12 @@ def screen(seen: Status) -> RenderableType:
     parts: list[RenderableType] = [_headline(seen)]
     if seen.facts.traffic:
         parts += [Text(), _traffic(seen)]
-    parts += [Text(), *_indicators(seen.verdict)]
+    if seen.facts.traffic or seen.verdict.state != "unknown":
+        parts += [Text(), *_indicators(seen.verdict)]
     if seen.facts.reasons:
         parts += [Text(), *_reasons(seen)]
-    parts += [Text(), *_footer(seen)]
+    if footer := [*_footer(seen)]:
+        parts += [Text(), *footer]
     return Group(*parts)
 
 
@@ -102,15 +105,30 @@ def _headline(seen: Status) -> RenderableType:
     head.append(f"  {window}, {text.counted(served, 'call')}", "dim")
     reason = Text(seen.verdict.reason, style)
     if not seen.facts.traffic:
-        reason.append(_last_seen(seen), "dim")
+        reason.append("".join(f"\n{line}" for line in _why_nothing(seen)), "dim")
     return Group(head, reason)
 
 
-def _last_seen(seen: Status) -> str:
-    last = seen.history.files.last_written
-    if last is None:
-        return f"\nno files in {seen.place.folder}: start a command with `context-telemetry run --`"
-    return f"\nlast written {text.ago(last, seen.now)}: look further back with --since"
+def _why_nothing(seen: Status) -> Iterator[str]:
+    """Why nothing is in the window, as far as this environment and the project's files can tell."""
+    from context_telemetry.pipeline.destination import destination
+    from context_telemetry.settings import is_disabled
+
+    last, chosen, why = seen.history.files.last_written, destination(), ""
+    if is_disabled():
+        why = "recording is switched off in this environment (CONTEXT_TELEMETRY_DISABLED, OTEL_SDK_DISABLED)"
+    elif seen.place.settings.disabled:
+        why = f"recording is switched off by `disabled` in the files of {seen.place.root}"
+    elif chosen.mode == "otlp":
+        why = "telemetry goes to OTLP, not to local files (OTEL_EXPORTER_* in this environment)"
+    elif not chosen.exporters.get("traces"):
+        why = "traces are switched off (OTEL_TRACES_EXPORTER=none in this environment)"
+    if why:
+        yield why
+    if last is not None:
+        yield f"last written {text.ago(last, seen.now)}: look further back with --since"
+    elif not why:
+        yield f"no files in {seen.place.folder}: start a command with `context-telemetry run --`"
 
 
 def _table(*columns: tuple[str, str]) -> Table:
@@ -120,24 +138,27 @@ def _table(*columns: tuple[str, str]) -> Table:
     return table
 
 
-def _traffic(seen: Status) -> Table:
-    table = _table(
-        ("surface", "left"), ("client", "left"), ("calls", "right"), ("ok", "right"), ("degr.", "right"),
-        ("failed", "right"), ("p95", "right"), ("largest", "right"), ("oldest", "right"),
-    )  # fmt: skip
-    for row in seen.facts.traffic:
-        table.add_row(
-            row.surface,
-            row.client,
-            f"{row.served:,}",
-            f"{row.ok:,}",
-            _count(row.degraded, "yellow"),
-            _count(row.failed, "red"),
-            text.took(row.p95_seconds),
-            _against(text.size, row.largest_bytes, row.largest_limit),
-            _against(text.lasting, row.oldest_age, row.oldest_limit),
-        )
-    return table
+def _traffic(seen: Status) -> RenderableType:
+    cells: dict[str, Callable[[Traffic], RenderableType]] = {
+        "surface": lambda row: row.surface,
+        "client": lambda row: row.client,
+        "calls": lambda row: f"{row.served:,}",
+        "ok": lambda row: f"{row.ok:,}",
+        "degr.": lambda row: _count(row.degraded, "yellow"),
+        "failed": lambda row: _count(row.failed, "red"),
+        "p95": lambda row: text.took(row.p95_seconds),
+        "largest": lambda row: _against(text.size, row.largest_bytes, row.largest_limit),
+        "oldest": lambda row: _against(text.lasting, row.oldest_age, row.oldest_limit),
+    }
+
+    def make(without: AbstractSet[str]) -> Table:
+        shown = [name for name in cells if name not in without]
+        table = _table(*((name, "left" if name in ("surface", "client") else "right") for name in shown))
+        for row in seen.facts.traffic:
+            table.add_row(*(cells[name](row) for name in shown))
+        return table
+
+    return text.Fitting(make, ("p95", "oldest", "largest"))
 
 
 def _last(words: str) -> Text:
@@ -201,7 +222,10 @@ def _limit(finding: Finding) -> str:
 def _reasons(seen: Status) -> Iterator[RenderableType]:
     table = _table(("reason", "left"), ("calls", "right"), ("last", "left"), ("trace", "left"))
     table.add_column("what to do")
-    for reason in seen.facts.reasons[:_REASONS_SHOWN]:
+    shown, more = seen.facts.reasons[:_REASONS_SHOWN], seen.facts.reasons[_REASONS_SHOWN:]
+    if len(more) == 1:  # the line that would tell of it has room for it
+        shown, more = seen.facts.reasons, []
+    for reason in shown:
         table.add_row(
             Text(reason.reason, "yellow"),
             f"{reason.count:,}",
@@ -210,8 +234,8 @@ def _reasons(seen: Status) -> Iterator[RenderableType]:
             _last(WHAT_TO_DO.get(reason.reason, "")),
         )
     yield table
-    if more := seen.facts.reasons[_REASONS_SHOWN:]:
-        yield Text(f"and {len(more)} more: context-telemetry traces --outcome degraded", "dim")
+    if more:
+        yield Text(f"and {len(more)} more: context-telemetry traces", "dim")
 
 
 def _footer(seen: Status) -> Iterator[RenderableType]:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.table import Column, Table
 
 from context_telemetry.health.words import counted, lasting
 
-__all__ = ["ago", "console", "counted", "lasting", "ratio", "size", "took", "window"]
+__all__ = ["Fitting", "ago", "console", "counted", "lasting", "ratio", "size", "took", "window"]
 
 STATE_STYLE = {"healthy": "green", "unhealthy": "red", "unknown": "yellow"}
 STATE_MARK = {"healthy": "✓", "unhealthy": "✗", "unknown": "?"}
@@ -22,7 +27,11 @@ SHOWN_ID = 8
 
 _UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _WINDOW = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w)")
-_PIPED_WIDTH = 120
+# Ten years: longer than anything is kept, and short of where dates end.
+_LONGEST = 315_360_000.0
+
+# Wide enough that no error code is cut before grep sees it.
+_PIPED_WIDTH = 200
 
 
 def console(stream: TextIO | None = None, *, markup: bool = False) -> Console:
@@ -32,14 +41,40 @@ def console(stream: TextIO | None = None, *, markup: bool = False) -> Console:
     return Console(file=file, width=width, highlight=False, emoji=False, markup=markup, legacy_windows=False)
 
 
+@dataclass(frozen=True)
+class Fitting:
+    """A table that leaves out columns, the first of `spare` first, until it fits the terminal uncut."""
+
+    make: Callable[[AbstractSet[str]], Table]
+    spare: Sequence[str]
+    """`make` gives the table without the columns that it is called with."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        unbounded = options.update(max_width=10_000)
+        for count in range(len(self.spare) + 1):
+            table = self.make(frozenset(self.spare[:count]))
+            gaps = sum(table.padding[1::2]) * (len(table.columns) - 1)
+            if gaps + sum(_needed(console, unbounded, each) for each in table.columns) <= options.max_width:
+                break
+        yield table
+
+
+def _needed(console: Console, options: ConsoleOptions, column: Column) -> int:
+    measured = [Measurement.get(console, options, each) for each in (column.header, *column.cells)]
+    return max(each.maximum if column.no_wrap else each.minimum for each in measured)
+
+
 def window(text: str) -> float | None:
-    """Seconds of a window like `90s`, `30m`, `1h`, `7d`; None for `all`. Raises ValueError."""
+    """Seconds of a window like `90s`, `30min`, `1h`, `7d`, `2w`; None for `all`. Raises ValueError."""
     if text == "all":
         return None
     match = _WINDOW.fullmatch(text.strip())
     if not match or float(match[1]) == 0:
-        raise ValueError(f"{text!r} is no length of time: write 90s, 30m, 1h, 7d or all")
-    return float(match[1]) * _UNITS[match[2]]
+        raise ValueError(f"{text!r} is no length of time: write 90s, 30min, 1h, 7d, 2w or all")
+    seconds = float(match[1]) * _UNITS[match[2]]
+    if seconds > _LONGEST:
+        raise ValueError(f"{text!r} is longer than ten years: write all")
+    return seconds
 
 
 def ago(moment: float, now: float) -> str:

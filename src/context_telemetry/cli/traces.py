@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +25,7 @@ LIST_SCHEMA = "context-telemetry.traces/1"
 TRACE_SCHEMA = "context-telemetry.trace/1"
 
 _BAR, _TOOK = 12, 6
+_TARGET_LEAST = 16
 _COORDINATES = (
     names.DATAFACE_CATALOG_SOURCE,
     names.DATAFACE_CATALOG_SCHEMA,
@@ -64,27 +67,63 @@ def table(found: Sequence[Call]) -> RenderableType:
     """The list. What went wrong has a line of its own, so that no narrow screen cuts it."""
     if not found:
         return Text("no call matches; look further back with --since", "dim")
-    rows = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
-    for name in ("time", "trace", "client", "call", "outcome"):
-        rows.add_column(name, no_wrap=name != "call")
-    for name in ("took", "size"):
-        rows.add_column(name, justify="right", no_wrap=True)
     today = datetime.now().date()
-    for call in found:
-        moment = datetime.fromtimestamp(call.time)
-        target = Text(call.target.removeprefix("dataface://"), no_wrap=True, overflow="ellipsis")
-        if notes := _notes(call):
-            target.append("\n" + notes, text.OUTCOME_STYLE.get(call.outcome, ""))
-        rows.add_row(
-            moment.strftime("%H:%M:%S" if moment.date() == today else "%d %b %H:%M"),
-            call.trace_id[: text.SHOWN_ID],
-            Text(call.client if call.surface == "mcp" else f"{call.surface}/{call.client}"),
-            target,
-            Text(call.outcome, text.OUTCOME_STYLE.get(call.outcome, "")),
-            text.took(call.seconds),
-            text.size(call.payload_bytes),
+    cells: dict[str, Callable[[Call], RenderableType]] = {
+        "time": lambda call: _moment(call, today),
+        "trace": lambda call: call.trace_id[: text.SHOWN_ID],
+        "client": lambda call: Text(
+            call.client if call.surface == "mcp" else f"{call.surface}/{call.client}"
+        ),
+        "call": _Asked,
+        "outcome": lambda call: Text(call.outcome, text.OUTCOME_STYLE.get(call.outcome, "")),
+        "took": lambda call: text.took(call.seconds),
+        "size": lambda call: text.size(call.payload_bytes),
+    }
+
+    def make(without: AbstractSet[str]) -> Table:
+        shown = [name for name in cells if name not in without]
+        rows = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+        for name in shown:
+            rows.add_column(
+                name, justify="right" if name in ("took", "size") else "left", no_wrap=name != "call"
+            )
+        for call in found:
+            rows.add_row(*(cells[name](call) for name in shown))
+        return rows
+
+    return text.Fitting(make, ("client", "time", "took", "size"))
+
+
+def _moment(call: Call, today: date) -> str:
+    moment = datetime.fromtimestamp(call.time)
+    return moment.strftime("%H:%M:%S" if moment.date() == today else "%d %b %H:%M")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What was called, cut where there is no room, and below it what went wrong, which never is."""
+
+    call: Call
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield self._target
+        if notes := self._notes:
+            yield notes
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        target, notes = (
+            Measurement.get(console, options, each) for each in (self._target, self._notes or Text())
         )
-    return rows
+        least = max(min(target.maximum, _TARGET_LEAST), notes.minimum)
+        return Measurement(least, max(target.maximum, notes.maximum))
+
+    @property
+    def _target(self) -> Text:
+        return Text(self.call.target.removeprefix("dataface://"), no_wrap=True, overflow="ellipsis")
+
+    @property
+    def _notes(self) -> Text:
+        return Text(_notes(self.call), text.OUTCOME_STYLE.get(self.call.outcome, ""), overflow="fold")
 
 
 def _notes(call: Call) -> str:
