@@ -106,10 +106,9 @@ The faults, and the reasons that the calls which met them carry:
 # What to look at
 
     cd shop
-    export CONTEXT_TELEMETRY_STATE_DIR="$PWD/../telemetry"
-    context-telemetry status
-    context-telemetry traces
+    CONTEXT_TELEMETRY_STATE_DIR="$PWD/../telemetry" context-telemetry status --since 1d
+    CONTEXT_TELEMETRY_STATE_DIR="$PWD/../telemetry" context-telemetry traces --since 1d
 
 To see it heal: copy the files of `shop.before/*/` back into `shop/`, let an MCP client start
-`context-telemetry run -- dft mcp serve` there, use it, and ask for `status` again.
+`context-telemetry run -- dft mcp serve` there with the same variable, use it, and ask for `status` again.
 """
