@@ -65,21 +65,18 @@ class OpenTelemetryRecorder:
     def finish(self, op: Operation) -> None:
         span = op.span
         try:
-            self._fill(op, span)
+            if span.is_recording():
+                known = op.started_with
+                # Only what is new: setting an attribute again costs as much as setting it.
+                span.set_attributes(
+                    {k: v for k, v in op.attributes.items() if k not in known or known[k] is not v}
+                )
+                if op.error_type is not None:
+                    span.set_status(_ERROR)
+            if self._metered or _metrics_globals._METER_PROVIDER is not None:
+                self._points.span(op.attributes, op.duration_ns / 1e9, op.context)
         finally:
             span.end(op.start_ns + op.duration_ns)
-
-    def _fill(self, op: Operation, span: Span) -> None:
-        if span.is_recording():
-            known = op.started_with
-            # Only what is new: setting an attribute again costs as much as setting it.
-            span.set_attributes(
-                {k: v for k, v in op.attributes.items() if k not in known or known[k] is not v}
-            )
-            if op.error_type is not None:
-                span.set_status(_ERROR)
-        if self._metered or _metrics_globals._METER_PROVIDER is not None:
-            self._points.span(op.attributes, op.duration_ns / 1e9, op.context)
 
     def event(self, name: str, attributes: Mapping[str, AttributeValue], warning: bool) -> None:
         from opentelemetry import _logs

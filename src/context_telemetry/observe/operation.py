@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextvars import Token
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 from opentelemetry import context as otel_context
@@ -61,40 +61,26 @@ class Operation:
     (default: the current one), ``start`` a Unix time in nanoseconds (default: now).
     """
 
-    __slots__ = (
-        "_ages",
-        "_attached",
-        "_clock",
-        "_degraded",
-        "_finished",
-        "_outer_entry",
-        "_parent_context",
-        "_payload",
-        "_token",
-        "attributes",
-        "client",
-        "duration_ns",
-        "error_code",
-        "error_type",
-        "inner_failure",
-        "kind",
-        "layers",
-        "links",
-        "name",
-        "notes",
-        "outcome",
-        "parent",
-        "pending",
-        "reasons",
-        "recorder",
-        "risen",
-        "span",
-        "span_name",
-        "start_ns",
-        "started_with",
-        "surface",
-        "unresolved",
-    )
+    # What most operations never change stands here: each would cost an assignment per call.
+    client: str | None = None
+    outcome = "ok"
+    error_type: str | None = None
+    error_code: str | None = None
+    inner_failure: tuple[str, str | None] | None = None
+    """The class and code of what failed last inside: it explains a failure that has none of its own."""
+    layers: tuple[str, ...] = ()
+    unresolved = 0
+    duration_ns = 0
+    pending: object = None
+    """The function that may join this operation instead of making its own: it is decorated as well as hooked."""
+    started_with: Mapping[str, AttributeValue] = MappingProxyType({})
+    recorder: recorder.Recorder
+    _degraded = False
+    _finished = False
+    _payload: tuple[int, str, bool] | None = None
+    _ages: dict[str, float] | None = None
+    _token: Token[Context] | None = None
+    _attached: Context | None = None
 
     def __init__(
         self,
@@ -108,7 +94,6 @@ class Operation:
         links: Sequence[Link] = (),
         start: int | None = None,
     ) -> None:
-        self._finished = False
         if context is None:
             context = otel_context.get_current()  # once, for all who would look it up
         self.parent = parent = current(context)
@@ -120,37 +105,20 @@ class Operation:
         self.surface: str = surface or (
             current_surface(context) if self._outer_entry is None else self._outer_entry.surface
         )
-        self.client: str | None = None
         self.attributes: dict[str, AttributeValue] = dict(attributes) if attributes else {}
         if name is not None:
             self.attributes[names.DATAFACE_OPERATION_NAME] = name
             self.attributes[names.DATAFACE_ENTRY] = self._outer_entry is None
         self.attributes[names.DATAFACE_SURFACE] = self.surface
         self.links = links
-        self.outcome = "ok"
         self.reasons: list[str] = []
         self.risen: set[str] = set()
-        self.error_type: str | None = None
-        self.error_code: str | None = None
-        self.layers: tuple[str, ...] = ()
-        self.unresolved = 0
         # What hooks deeper down noticed, for the reader of this call. Never exported.
         self.notes: dict[str, Any] = {}
-        self.pending: object = None
-        # The class and code of what failed last inside: it explains a failure that has none of its own.
-        self.inner_failure: tuple[str, str | None] | None = None
-        self.started_with: Mapping[str, AttributeValue] = {}
-        self.duration_ns = 0
-        self._degraded = False
-        self._payload: tuple[int, str, bool] | None = None
-        self._ages: dict[str, float] | None = None
-        self._token: Token[Context] | None = None
         self.start_ns = time.time_ns() if start is None else start
         self._clock = time.perf_counter_ns() - (0 if start is None else max(0, time.time_ns() - start))
-        self.recorder: recorder.Recorder
-        self.span: Span = recorder.start(self, context)
         self._parent_context = context
-        self._attached: Context | None = None
+        self.span: Span = recorder.start(self, context)
 
     # A finished operation refers to itself nowhere, so that it is gone at once and never waits for the collector.
 
@@ -277,14 +245,14 @@ class Operation:
             return
         self._finished = True
         self.duration_ns = max(0, time.perf_counter_ns() - self._clock)
-        for step in (self._conclude, self._hand_over):
-            try:
-                step()
-            except Exception as error:
-                failsafe.caught(f"operation{step.__name__}", error)
-
-    def _hand_over(self) -> None:
-        self.recorder.finish(self)
+        try:
+            self._conclude()
+        except Exception as error:
+            failsafe.caught("operation.conclude", error)
+        try:
+            self.recorder.finish(self)
+        except Exception as error:
+            failsafe.caught("recorder.finish", error)
 
     def _conclude(self) -> None:
         attributes = self.attributes
@@ -353,15 +321,17 @@ class Operation:
 class _Unheard(Operation):
     """What the block is given where nobody would receive a record: it takes everything and keeps nothing."""
 
-    __slots__ = ()
+    _finished = True
+    _outer_entry = None
+    kind = SpanKind.INTERNAL
+    links = ()
+    name = parent = None
+    span = INVALID_SPAN
+    span_name, surface = "operation", "library"
+    start_ns = 0
 
     def __init__(self) -> None:
-        for slot in Operation.__slots__:
-            setattr(self, slot, None)
         self.attributes, self.notes, self.reasons, self.risen = {}, {}, [], set()
-        self.layers, self.links, self.outcome, self.unresolved = (), (), "ok", 0
-        self.surface, self.span_name, self.span = "library", "operation", INVALID_SPAN
-        self.kind, self._finished = SpanKind.INTERNAL, True
 
     @property
     def context(self) -> Context:
