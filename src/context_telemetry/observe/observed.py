@@ -91,30 +91,26 @@ class _Observation:
         self.op: Operation | None = None
         self.owned: Operation | None = None
         self.result: Any = None
-        try:
-            self._begin(observer, args, kwargs)
-        except Exception as error:
-            failsafe.caught(f"begin of {observer.plan.operation}", error)
-
-    def _begin(self, observer: _Observer, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        context = otel_context.get_current()  # once, for all who would look it up
-        running = current(context)
-        if running is not None and running.pending is observer.key:
-            running.pending = None
-            self.op = running
-            return
         plan, signature = observer.plan, observer.signature
-        name, attributes = plan.operation, plan.attributes
-        if plan.before is not None:
-            name, extra = plan.before(Call(signature, args, kwargs))
-            attributes = {**attributes, **extra}
-        self.op = self.owned = op = Operation(name, attributes, context=context)
-        for asked in observer.asked:
-            value = signature.value(asked, args, kwargs)
-            if isinstance(value, str):
-                op.coordinates(**{asked: value})
-        if observer.inner_mark:
-            op.pending = observer.key
+        try:
+            running = current()
+            if running is not None and running.pending is observer.key:
+                running.pending = None
+                self.op = running
+                return
+            name, attributes = plan.operation, plan.attributes
+            if plan.before is not None:
+                name, extra = plan.before(Call(signature, args, kwargs))
+                attributes = {**attributes, **extra}
+            self.op = self.owned = op = Operation(name, attributes, parent=running)
+            for asked in observer.asked:
+                value = signature.value(asked, args, kwargs)
+                if isinstance(value, str):
+                    op.coordinates(**{asked: value})
+            if observer.inner_mark:
+                op.pending = observer.key
+        except Exception as error:
+            failsafe.caught(f"begin of {plan.operation}", error)
 
     def end(self, error: BaseException | None) -> None:
         """Read the result or the exception, and finish the operation if it is this call's own."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextvars import Token
 from types import MappingProxyType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
@@ -30,6 +30,9 @@ from context_telemetry.observe.reading import (
     registered_reader,
 )
 from context_telemetry.observe.surface import current_surface
+
+if TYPE_CHECKING:
+    from types import EllipsisType
 
 _KEY = otel_context.create_key("context-telemetry-operation")
 # Names, also qualified ones, lists and globs, but neither statements nor connection strings.
@@ -58,7 +61,8 @@ class Operation:
     """One observed call. ``name`` is one of the conventions' operations, or None for an MCP request outside of them.
 
     ``attributes`` are those known before the call, so that samplers see them. ``context`` is the parent context
-    (default: the current one), ``start`` a Unix time in nanoseconds (default: now).
+    (default: the current one), ``parent`` the operation that runs in it where the caller knows it already, ``start``
+    a Unix time in nanoseconds (default: now).
     """
 
     # What most operations never change stands here: each would cost an assignment per call.
@@ -91,12 +95,13 @@ class Operation:
         kind: SpanKind | None = None,
         surface: str | None = None,
         context: Context | None = None,
+        parent: Operation | EllipsisType | None = ...,
         links: Sequence[Link] = (),
         start: int | None = None,
     ) -> None:
         if context is None:
             context = otel_context.get_current()  # once, for all who would look it up
-        self.parent = parent = current(context)
+        self.parent = parent = current(context) if parent is ... else parent
         self.name = name
         self.kind = kind or (SpanKind.CLIENT if name in _CLIENT_OPERATIONS else SpanKind.INTERNAL)
         self.span_name = span_name or name or "operation"

@@ -19,8 +19,10 @@ from context_telemetry.conventions.derive import applies, bounded
 from context_telemetry.conventions.metric import Metric
 from context_telemetry.observe.fork import renew_in_child
 
-# An exemplar costs a third of a point. One per healthy call is enough to find its span; this context has none. (It is
-# not empty, because the SDK takes an empty one for "the current context".)
+# An exemplar costs a sixth of a point. A healthy call below this many seconds goes without: nobody will look for it,
+# and only of a quick call is the cost a part that counts. This context has none; it is not empty, because the SDK takes an
+# empty one for "the current context".
+_QUICK = 0.01
 _NO_EXEMPLAR = Context({"context-telemetry": "no exemplar"})
 # Label sets are remembered by the raw values that they were made from. Clients can vary those: forget at this many.
 _REMEMBERED = 4_096
@@ -101,7 +103,8 @@ class Points:
         steps = self._plans.get(shape)
         if steps is None:
             steps = self._plan(shape, attributes)
-        further = _NO_EXEMPLAR if attributes.get(names.DATAFACE_OUTCOME) == "ok" else context
+        if duration < _QUICK and attributes.get(names.DATAFACE_OUTCOME) == "ok":
+            context = _NO_EXEMPLAR
         for step in steps:
             raw = step.raw(attributes)
             series = step.remembered.get(raw)
@@ -110,7 +113,6 @@ class Points:
             if step.record is not None:
                 value = duration if step.value is None else attributes[step.value]  # type: ignore[index]  # a name
                 step.record(value, series.labels, context)
-                context = further
             elif step.each is None:
                 self._add(series, _number(step.value, attributes))
             else:
