@@ -20,8 +20,8 @@ from context_telemetry.conventions.metric import Metric
 from context_telemetry.observe.fork import renew_in_child
 
 # An exemplar costs a sixth of a point. A healthy call below this many seconds goes without: nobody will look for it,
-# and only of a quick call is the cost a part that counts. This context has none; it is not empty, because the SDK takes an
-# empty one for "the current context".
+# and only of a quick call is the cost a part that counts. The context that says so is not empty, because the SDK takes
+# an empty one for "the current context".
 _QUICK = 0.01
 _NO_EXEMPLAR = Context({"context-telemetry": "no exemplar"})
 # Label sets are remembered by the raw values that they were made from. Clients can vary those: forget at this many.
