@@ -417,12 +417,19 @@ def test_watch_ends_on_interrupt_with_the_code_of_the_last_look(shop: Shop) -> N
     process = subprocess.Popen(
         [sys.executable, "-m", "context_telemetry.cli", "status", "--watch"],
         cwd=shop.root,
-        env={**os.environ, "CONTEXT_TELEMETRY_STATE_DIR": str(shop.state), "TERM": "xterm"},
+        env={
+            **os.environ,
+            "CONTEXT_TELEMETRY_STATE_DIR": str(shop.state),
+            "TERM": "xterm",
+            "COLUMNS": "150",
+            "LINES": "50",
+        },
+        stdin=subprocess.DEVNULL,
         stdout=theirs,
     )
     os.close(theirs)
     seen = b""
-    while b"answers are whole" not in seen:
+    while b"HEALTHY" not in seen:
         seen += os.read(ours, 4096)
     process.send_signal(signal.SIGINT)
     with contextlib.suppress(OSError):  # the other end closes when the process ends
