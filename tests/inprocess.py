@@ -56,11 +56,6 @@ def entry_of(spans: list[ReadableSpan]) -> ReadableSpan:
     return entry
 
 
-def reasons_of(span: ReadableSpan) -> frozenset[str]:
-    found = (span.attributes or {}).get("dataface.degradation.reasons", ())
-    return frozenset(found)  # type: ignore[arg-type]  # a sequence of strings
-
-
 def exchange(project: Path, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Send raw JSON-RPC messages, one after the other, and return the answers to those that have an id."""
 

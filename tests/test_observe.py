@@ -464,8 +464,8 @@ def test_what_a_host_gets_wrong_costs_only_itself(memory: Memory, capsys: pytest
     wrong: Any = None
     with operation("context.build") as op:
         op.age("dbt_manifest", wrong)
-        op.degraded(["manifest_missing"])  # type: ignore[arg-type]
-        op.payload("12")  # type: ignore[arg-type]
+        op.degraded(["manifest_missing"])  # type: ignore[arg-type]  # what a host gets wrong
+        op.payload("12")  # type: ignore[arg-type]  # likewise
         op.degraded("manifest_missing")
     (span,) = memory.spans
     assert attributes(span)["dataface.degradation.reasons"] == ("manifest_missing",)

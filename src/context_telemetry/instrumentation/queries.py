@@ -15,7 +15,7 @@ from opentelemetry.util.types import AttributeValue
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.instrumentation.metadata_sql import reads_metadata
-from context_telemetry.instrumentation.tools import known_code
+from context_telemetry.instrumentation.tools import error_code, known_code
 from context_telemetry.observe.observed import Plan, observe, tap
 from context_telemetry.observe.operation import Operation, current, error_class, object_name
 from context_telemetry.observe.reading import Call, Reading, reader
@@ -152,7 +152,7 @@ def _tap_resolve(call: Call) -> None:
     decision.project_has_none = not sources and not call.argument("face_sources")
     if call.error is not None:
         decision.error_type = error_class(call.error)
-        decision.code = known_code(getattr(getattr(call.error, "code", None), "code", None))
+        decision.code = error_code(call.error)
         decision.unconfigured = decision.project_has_none
     elif call.result is None:
         decision.substituted = True
@@ -232,7 +232,7 @@ def _tap_source_config(call: Call) -> None:
         op.degraded("source_unconfigured")
     op.inner_failure = (
         error_class(call.error),
-        known_code(getattr(getattr(call.error, "code", None), "code", None)),
+        error_code(call.error),
     )
 
 

@@ -52,8 +52,8 @@ def _lacks_data(chart: Any, failed: Any, columns: dict[str, frozenset[str]]) -> 
     """Whether the query of a chart failed, or came back without a column that the chart is drawn from."""
     if chart.query_name in failed:
         return True
-    found = columns.get(chart.query_name)
-    return bool(found) and not found.issuperset(_needed_columns(chart))  # type: ignore[union-attr]  # it is not None
+    found = columns.get(chart.query_name, frozenset())
+    return bool(found) and not found.issuperset(_needed_columns(chart))
 
 
 def _tap_render(call: Call) -> None:

@@ -118,7 +118,7 @@ class Points:
             else:
                 self._add_each(step, series, attributes)
 
-    def event(self, name: str, attributes: Mapping[str, AttributeValue]) -> None:
+    def event(self, name: str, attributes: Mapping[str, Any]) -> None:
         """Take over what an event says: gauges and cumulative numbers are set, durations recorded."""
         for metric in names.METRICS:
             if (
@@ -134,7 +134,7 @@ class Points:
                         self._canonical(metric.name, {**labels, metric.each: part}), attributes[attribute]
                     )
             elif metric.instrument == "histogram":
-                self._histograms[metric.name].record(attributes[str(metric.value)], labels)  # type: ignore[arg-type]
+                self._histograms[metric.name].record(attributes[str(metric.value)], labels)
             else:
                 self._set(self._canonical(metric.name, labels), attributes[str(metric.value)])
 
