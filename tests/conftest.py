@@ -19,6 +19,8 @@ from context_telemetry.rehearsal import driver
 from context_telemetry.rehearsal.driver import Answer, Call
 from context_telemetry.rehearsal.sample import Sample, create
 
+pytest_plugins = ["matrix"]  # tests/releases/matrix.py: which scenarios run here, and what became of them
+
 
 @dataclass(frozen=True)
 class Span:

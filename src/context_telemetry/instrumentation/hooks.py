@@ -38,7 +38,7 @@ class Hook:
     wrap: Wrap
     aliases: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
-    since: str = "0.4.0"
+    since: str = "0.1.2"
     until: str | None = None
 
     @property

@@ -11,7 +11,21 @@ from typing import Any
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from context_telemetry.conventions import names
-from context_telemetry.instrumentation import catalog, manifest, mcp, queries, rendering, session, tools
+from context_telemetry.instrumentation import (
+    agent,
+    catalog,
+    commands,
+    context,
+    freshness,
+    manifest,
+    mcp,
+    pages,
+    private,
+    queries,
+    rendering,
+    session,
+    tools,
+)
 from context_telemetry.instrumentation.hooks import Hook, HookState, Installation, version
 from context_telemetry.observe import failsafe, project, recorder
 from context_telemetry.observe.fork import renew_in_child
@@ -24,6 +38,12 @@ HOOKS: tuple[Hook, ...] = (
     *catalog.HOOKS,
     *manifest.HOOKS,
     *rendering.HOOKS,
+    *context.HOOKS,
+    *agent.HOOKS,
+    *pages.HOOKS,
+    *commands.HOOKS,
+    *freshness.HOOKS,
+    *private.HOOKS,
 )
 
 OLDEST = min((hook.since for hook in HOOKS), key=version)

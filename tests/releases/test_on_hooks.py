@@ -1,0 +1,12 @@
+"""All hook points of a release are placed, and taken out again."""
+
+from __future__ import annotations
+
+from scenario import scenario
+
+from context_telemetry.instrumentation import probe
+
+
+@scenario("hook points")
+def test_every_hook_point_of_the_release_is_placed() -> None:
+    assert [(each.id, each.state, each.detail) for each in probe() if each.state != "active"] == []
