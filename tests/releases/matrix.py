@@ -18,7 +18,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    kept, elsewhere = [], []
+    kept: list[pytest.Item] = []
+    elsewhere: list[pytest.Item] = []
     rows: dict[str, dict[str, Any]] = {}
     for item in items:
         mark = item.get_closest_marker("scenario")
