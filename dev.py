@@ -1,4 +1,4 @@
-"""Does all set-up and runs one task: `python3 dev.py demo`, `test`, `lint`, `bench`, or `python` for others.
+"""Does all set-up and runs one task: `python3 dev.py demo`, `test`, `lint`, `bench`, `matrix`; `python` for others.
 
 Needs Python 3.10 to 3.13 and nothing else. Environments go into `.venv/`, one per Python version and purpose,
 and are used again while `pyproject.toml` and `constraints.txt` stay as they are. A task gets what follows it.
@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 if not (3, 10) <= sys.version_info[:2] <= (3, 13):
@@ -33,6 +33,7 @@ class Environment:
     project: str
     group: str
     minutes: str
+    pinned: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -50,7 +51,7 @@ class Environment:
     @property
     def fingerprint(self) -> str:
         """Of all that the installation depends on."""
-        inputs = [self.project, self.group, *(path.read_text("utf-8") for path in INPUTS)]
+        inputs = [self.project, self.group, *self.pinned, *(path.read_text("utf-8") for path in INPUTS)]
         return self.origin + hashlib.sha256("\0".join(inputs).encode()).hexdigest()
 
     def prepare(self) -> None:
@@ -70,7 +71,7 @@ class Environment:
             shutil.rmtree(self.folder, ignore_errors=True)
             _quietly(sys.executable, "-m", "venv", str(self.folder))
             _quietly(*pip, "--upgrade", PIP)
-        _quietly(*pip, "-c", str(CONSTRAINTS), "--group", self.group, "-e", self.project)
+        _quietly(*pip, "-c", str(CONSTRAINTS), "--group", self.group, *self.pinned, "-e", self.project)
         stamp.write_text(self.fingerprint, "utf-8")
         took = time.monotonic() - started
         print(f"dev.py: {where} is ready after {took:.0f} s", file=sys.stderr, flush=True)
@@ -90,6 +91,11 @@ class Environment:
 # mypy and dbt-core exclude each other (pathspec), so what judges the code lives apart from what runs it.
 WORK = Environment("work", ".[dataface]", "test", "1 to 4 minutes")
 LINT = Environment("lint", ".", "lint", "about a minute")
+
+
+def with_release(release: str) -> Environment:
+    """The working environment with that Dataface release in place of the newest."""
+    return replace(WORK, purpose=f"dataface-{release}", pinned=(f"dataface[mcp]=={release}",))
 
 
 def _quietly(*command: str) -> None:
@@ -155,7 +161,23 @@ def python(arguments: list[str]) -> int:
     return WORK.run(*arguments)
 
 
-TASKS = {task.__name__: task for task in (demo, test, lint, bench, python)}
+def on(arguments: list[str]) -> int:
+    """`python` with another Dataface release: python3 dev.py on 0.2.0 -m pytest tests/releases."""
+    if not arguments:
+        print("usage: python3 dev.py on RELEASE [ARGUMENTS]", file=sys.stderr)
+        return 2
+    release, *command = arguments
+    environment = with_release(release)
+    environment.prepare()
+    return environment.run(*command)
+
+
+def matrix(arguments: list[str]) -> int:
+    """The scenarios on every Dataface release, and the table of them in docs/releases.md."""
+    return subprocess.call([sys.executable, str(ROOT / "tools" / "release_matrix.py"), *arguments], cwd=ROOT)
+
+
+TASKS = {task.__name__: task for task in (demo, test, lint, bench, matrix, on, python)}
 
 
 def main(arguments: list[str]) -> int:

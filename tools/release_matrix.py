@@ -1,0 +1,164 @@
+"""Runs tests/releases on every Dataface release, each in its own environment: `python3 dev.py matrix`.
+
+It writes what became of every scenario to tests/releases/results.json, and tools/generate_release_table.py makes the
+page of it. It needs nothing but Python; `dev.py` makes the environments and keeps them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "tests" / "releases" / "results.json"
+RELEASES = ("0.1.2", "0.1.3", "0.1.4", "0.1.5", "0.2.0", "0.3.0", "0.3.1", "0.4.0")
+ENDS = ("0.1.2", "0.4.0")
+"""The releases that run on the oldest and the newest Python as well."""
+OTHER_PYTHONS = ("3.10", "3.13")
+CUT = ("0.2.0", "0.4.0")
+"""What every CI run does: the last release of the older architecture and the newest."""
+DEFAULT = f"{sys.version_info[0]}.{sys.version_info[1]}"
+# What the outcome of a scenario depends on.
+TESTED = ("src", "tests", "constraints.txt", "pyproject.toml", "dev.py")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One environment: a Dataface release on a Python."""
+
+    release: str
+    python: str
+
+    @property
+    def interpreter(self) -> str | None:
+        """A working interpreter of that version, None where this machine has none."""
+        found = [sys.executable] if self.python == DEFAULT else []
+        found += [path for name in (f"python{self.python}",) if (path := shutil.which(name))]
+        found += map(str, sorted(Path.home().glob(f".pyenv/versions/{self.python}.*/bin/python")))
+        return next((each for each in found if _version(each) == self.python), None)
+
+    def command(self, *arguments: str) -> list[str]:
+        return [str(self.interpreter), "dev.py", "on", self.release, *arguments]
+
+    def __str__(self) -> str:
+        return f"dataface {self.release} on Python {self.python}"
+
+
+def _version(interpreter: str) -> str:
+    said = "import sys; print('%d.%d' % sys.version_info[:2])"
+    done = subprocess.run([interpreter, "-c", said], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def all_cells() -> list[Cell]:
+    """Every release on this Python, and the ends on the others."""
+    here = [Cell(release, DEFAULT) for release in RELEASES]
+    return here + [Cell(release, python) for python in OTHER_PYTHONS if python != DEFAULT for release in ENDS]
+
+
+def digest() -> str:
+    """Of all files that the outcome depends on: results of another tree are no results of this one."""
+    hashed = hashlib.sha256()
+    for path in sorted(_tested()):
+        hashed.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    return hashed.hexdigest()
+
+
+def _tested() -> Iterator[Path]:
+    for name in TESTED:
+        place = ROOT / name
+        found = [place] if place.is_file() else (path for path in place.rglob("*") if path.is_file())
+        yield from (path for path in found if path != RESULTS and "__pycache__" not in path.parts)
+
+
+def run(cell: Cell, arguments: list[str]) -> dict[str, Any]:
+    """The scenarios of one cell, as tests/releases/matrix.py writes them; ``missing`` says why there are none."""
+    about: dict[str, Any] = {"dataface": cell.release, "python": cell.python, "scenarios": []}
+    if cell.interpreter is None:
+        return {**about, "missing": f"there is no Python {cell.python} on this machine"}
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "matrix.json"
+        command = cell.command("-m", "pytest", "tests/releases", "--matrix", str(written), *arguments)
+        ended = subprocess.run(command, cwd=ROOT, check=False, stdin=subprocess.DEVNULL)
+        if not written.exists():
+            return {**about, "missing": f"the tests did not run (exit code {ended.returncode})"}
+        found: dict[str, Any] = json.loads(written.read_text("utf-8"))
+    seconds = round(time.monotonic() - started)
+    return {**found, "python": cell.python, "seconds": seconds, "passed": ended.returncode == 0}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python3 dev.py matrix", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("releases", nargs="*", help="only these, on this Python; writes nothing")
+    parser.add_argument("--cut", action="store_true", help=f"only {' and '.join(CUT)}; writes nothing")
+    parser.add_argument(
+        "--if-changed", action="store_true", help="all, unless results.json is of this tree; else the cut"
+    )
+    parser.add_argument("-k", metavar="EXPRESSION", help="only such scenarios; writes nothing")
+    asked = parser.parse_args()
+    known = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    tree = digest()
+    unchanged = known.get("tree") == tree and known.get("passed")
+    if asked.if_changed and unchanged:
+        print("matrix: results.json is of this very tree; only the cut is run")
+    some = asked.releases or (CUT if asked.cut or (asked.if_changed and unchanged) else None)
+    cells = [Cell(release, DEFAULT) for release in some] if some else all_cells()
+    outcomes = _run_all(cells, ["-k", asked.k] if asked.k else [])
+    for cell, outcome in zip(cells, outcomes, strict=True):
+        print(f"matrix: {cell}: {_summary(outcome)}")
+    passed = all(outcome.get("passed") for outcome in outcomes if not _not_here(outcome))
+    if not some and not asked.k:
+        document = {"tree": tree, "passed": passed, "cells": outcomes}
+        RESULTS.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+        subprocess.run([sys.executable, "tools/generate_release_table.py"], cwd=ROOT, check=True)
+    return int(not passed)
+
+
+def _run_all(cells: list[Cell], arguments: list[str]) -> list[dict[str, Any]]:
+    """One after the other, because servers must not start side by side; the next environment is made meanwhile."""
+    with ThreadPoolExecutor(1) as ahead:
+        prepared = [ahead.submit(_prepare, cell) for cell in cells]
+        return [_run_prepared(cell, ready, arguments) for cell, ready in zip(cells, prepared, strict=True)]
+
+
+def _run_prepared(cell: Cell, ready: Future[None], arguments: list[str]) -> dict[str, Any]:
+    ready.result()
+    print(f"matrix: {cell}", flush=True)
+    return run(cell, arguments)
+
+
+def _prepare(cell: Cell) -> None:
+    if cell.interpreter is not None:
+        subprocess.run(cell.command("--version"), cwd=ROOT, check=False, stdout=subprocess.DEVNULL)
+
+
+def _not_here(outcome: dict[str, Any]) -> bool:
+    return "missing" in outcome and "no Python" in outcome["missing"]
+
+
+def _summary(outcome: dict[str, Any]) -> str:
+    if "missing" in outcome:
+        return str(outcome["missing"])
+    here = [row for row in outcome["scenarios"] if row["here"]]
+    passed = sum(row["result"] == "pass" for row in here)
+    return f"{passed} of {len(here)} scenarios pass, after {outcome['seconds']} s"
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")
+    sys.exit(main())
