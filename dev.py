@@ -91,6 +91,7 @@ class Environment:
 # mypy and dbt-core exclude each other (pathspec), so what judges the code lives apart from what runs it.
 WORK = Environment("work", ".[dataface]", "test", "1 to 4 minutes")
 LINT = Environment("lint", ".", "lint", "about a minute")
+NEIGHBOURS = replace(WORK, purpose="neighbours", group="neighbours")
 
 
 def with_release(release: str) -> Environment:
@@ -177,7 +178,13 @@ def matrix(arguments: list[str]) -> int:
     return subprocess.call([sys.executable, str(ROOT / "tools" / "release_matrix.py"), *arguments], cwd=ROOT)
 
 
-TASKS = {task.__name__: task for task in (demo, test, lint, bench, matrix, on, python)}
+def neighbours(arguments: list[str]) -> int:
+    """The tests beside other instrumentations, which no other environment has."""
+    NEIGHBOURS.prepare()
+    return NEIGHBOURS.run("-m", "pytest", "tests/neighbours", *arguments)
+
+
+TASKS = {task.__name__: task for task in (demo, test, lint, bench, matrix, neighbours, on, python)}
 
 
 def main(arguments: list[str]) -> int:
