@@ -30,8 +30,8 @@ def read_folder(folder: Path) -> tuple[list[Record], list[Record]]:
 
 
 def spans_of(requests: Iterable[Mapping[str, Any]]) -> Iterator[Record]:
-    """The spans of our scope in OTLP/JSON ExportTraceServiceRequests."""
-    for resource, span in _records(requests, "resourceSpans", "scopeSpans", "spans"):
+    """The spans of our scope, or with an operation of ours, in OTLP/JSON ExportTraceServiceRequests."""
+    for scope, resource, span in _records(requests, "resourceSpans", "scopeSpans", "spans"):
         yield {
             "name": span["name"],
             "kind": span["kind"],
@@ -39,12 +39,13 @@ def spans_of(requests: Iterable[Mapping[str, Any]]) -> Iterator[Record]:
             "end": int(span["endTimeUnixNano"]),
             "attributes": attributes_of(span),
             "resource": resource,
+            "scope": scope,
         }
 
 
 def events_of(requests: Iterable[Mapping[str, Any]]) -> Iterator[Record]:
     """The events of our scope in OTLP/JSON ExportLogsServiceRequests."""
-    for resource, record in _records(requests, "resourceLogs", "scopeLogs", "logRecords"):
+    for _, resource, record in _records(requests, "resourceLogs", "scopeLogs", "logRecords"):
         yield {
             "event_name": record["eventName"],
             "time": int(record.get("timeUnixNano") or record["observedTimeUnixNano"]),
@@ -101,14 +102,15 @@ def _near(one: float, other: float) -> bool:
 
 def _records(
     requests: Iterable[Mapping[str, Any]], resources: str, scopes: str, records: str
-) -> Iterator[tuple[Record, Record]]:
+) -> Iterator[tuple[str, Record, Record]]:
     for request in requests:
         for resource in request.get(resources, ()):
             about = attributes_of(resource.get("resource", {}))
             for scope in resource[scopes]:
-                if scope.get("scope", {}).get("name") == names.SCOPE:
-                    for record in scope[records]:
-                        yield about, record
+                name = scope.get("scope", {}).get("name", "")
+                for record in scope[records]:
+                    if name == names.SCOPE or names.DATAFACE_OPERATION_NAME in attributes_of(record):
+                        yield name, about, record
 
 
 def attributes_of(holder: Mapping[str, Any]) -> Record:
@@ -135,9 +137,14 @@ def records_of(memory: Memory) -> tuple[list[Record], list[Record]]:
             "end": span.end_time,
             "attributes": dict(span.attributes or {}),
             "resource": {},
+            "scope": span.instrumentation_scope.name,
         }
         for span in memory.spans
-        if span.instrumentation_scope is not None and span.instrumentation_scope.name == names.SCOPE
+        if span.instrumentation_scope is not None
+        and (
+            span.instrumentation_scope.name == names.SCOPE
+            or names.DATAFACE_OPERATION_NAME in (span.attributes or {})
+        )
     ]
     events = [
         {"event_name": name, "time": number, "attributes": said, "resource": {}}

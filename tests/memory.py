@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Sampler
 
-from context_telemetry.observe import recorder
+from context_telemetry.observe import board, recorder
 
 
 class Memory:
@@ -83,6 +83,7 @@ def recording(sampler: Sampler | None = None) -> Iterator[Memory]:
         yield memory
     finally:
         recorder.forget()
+        board.forget()
 
 
 def attributes(span: ReadableSpan) -> dict[str, Any]:

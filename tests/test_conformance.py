@@ -7,9 +7,12 @@ import functools
 from pathlib import Path
 
 import pytest
+from agent_fakes import FakeModel, turn
 from conformance import assert_conforms, assert_memory_conforms, assert_none, read_folder, records_of
 from conftest import Observed
-from inprocess import INITIALIZE, exchange, instrumented, with_client
+from httpserver import application, browser
+from inprocess import INITIALIZE, exchange, instrumented, opened, with_client
+from opentelemetry import trace
 
 from context_telemetry import operation, surface
 from context_telemetry.conventions import names
@@ -19,7 +22,7 @@ from context_telemetry.instrumentation import report_state
 from context_telemetry.limits import Limits
 from context_telemetry.observe import recorder
 from context_telemetry.rehearsal.driver import HEALTHY_TOOLS, Client, resource, tool
-from context_telemetry.rehearsal.faults import FAULTS, Fault
+from context_telemetry.rehearsal.faults import Fault, faults
 from context_telemetry.rehearsal.sample import Sample
 
 pytestmark = pytest.mark.real
@@ -47,7 +50,17 @@ def test_nothing_is_declared_that_a_full_run_does_not_emit(
         recorder.set_limits(Limits.model_validate({"promises": {"dbt_manifest": 1}}).compile())
         exchange(sample.root, [*INITIALIZE, {"id": 1, "method": "prompts/list"}])
         with_client(sample.root, healthy)
-        for fault in FAULTS:
+        with opened(sample.root) as (context, _):
+            list(turn(context, FakeModel([("docs", {})], ["Here it is."]), built=True))
+        dft("docs")
+        with browser(application(sample.root)) as pages:
+            pages.get("/orders/")
+            with (
+                pytest.MonkeyPatch.context() as host
+            ):  # FastAPI makes the span where the process has a provider
+                host.setattr(trace, "_TRACER_PROVIDER", memory.tracer_provider)
+                pages.get("/orders/")
+        for fault in faults():
             project = sample.copy(tmp_path / fault.name).root
             with_client(project, functools.partial(met, fault, project))
         for name in names.OPERATIONS - names.ENTRY_OPERATIONS:
@@ -61,6 +74,13 @@ def test_nothing_is_declared_that_a_full_run_does_not_emit(
         spans += read_folder(over_stdio.state_dir)[0]
         assert_none(unused(spans, events, derive(spans, events)))
         assert_memory_conforms(memory)
+
+
+def dft(*arguments: str) -> None:
+    from dataface.cli.main import app
+    from typer.testing import CliRunner
+
+    assert CliRunner().invoke(app, arguments).exit_code == 0
 
 
 async def healthy(client: Client) -> None:

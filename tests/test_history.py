@@ -185,11 +185,18 @@ def test_processes_and_their_last_states_are_told_apart(folder: Path) -> None:
         process.state(failed=2, ago=50.0)
         process.state(failed=pid - 11, ago=10.0, missing=("a:b",))
         process.flush()
+    sick = Process(folder, pid=13, now=NOW, release="0.11.0")
+    sick.call(substituted(50.0))
+    sick.flush()
     history = History(folder)
-    assert {(each.pid, each.release, each.clients, each.calls) for each in history.processes()} == {
-        (11, "0.11.0", ("zed",), 1),
-        (12, "0.12.0", ("zed",), 1),
+    processes = history.processes()
+    assert {(each.pid, each.release, each.surfaces, each.calls, each.not_ok) for each in processes} == {
+        (11, "0.11.0", ("mcp",), 1, 0),
+        (12, "0.12.0", ("mcp",), 1, 0),
+        (13, "0.11.0", ("mcp",), 1, 1),
     }
+    assert [each.clients for each in processes if each.pid != 13] == [("zed",), ("zed",)]
+    assert processes[0].pid == 13
     states = history.last_events("context_telemetry.state")
     assert {(state.pid, state.attributes["context_telemetry.hooks.failed"]) for state in states} == {
         (11, 0),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import wrapt
 
 from context_telemetry.instrumentation.hooks import Hook, Installation, version
 
@@ -135,3 +136,34 @@ def test_releases_choose_their_rows() -> None:
     new = Hook("m", "t", marked, since="0.4.0")
     assert [old.serves(version(each)) for each in ("0.1.2", "0.3.1", "0.4.0")] == [True, True, False]
     assert [new.serves(version(each)) for each in ("0.3.1", "0.4.0", "0.5.1rc2")] == [False, True, True]
+
+
+def test_a_row_for_a_package_that_is_not_installed_is_unneeded_and_is_placed_once_it_is_there() -> None:
+    hook = Hook("ct_private.part", "load", marked, optional="ct_private")
+    installation = Installation((hook,))
+    installation.place()
+    installation.settle()
+    state = installation.states[hook.id]
+    assert (state.state, state.detail) == ("unneeded", "ct_private is not installed")
+    for name in ("ct_private", "ct_private.part"):
+        sys.modules[name] = types.ModuleType(name)
+    try:
+        sys.modules["ct_private.part"].load = len  # type: ignore[attr-defined]
+        wrapt.notify_module_loaded(sys.modules["ct_private.part"])
+        assert (state.state, state.detail) == ("active", "")
+    finally:
+        installation.remove()
+        del sys.modules["ct_private"], sys.modules["ct_private.part"]
+
+
+def test_a_missing_name_of_a_package_that_is_installed_is_absent() -> None:
+    sys.modules["ct_private"] = types.ModuleType("ct_private")
+    try:
+        hook = Hook("ct_private", "vanished", marked, optional="ct_private")
+        installation = Installation((hook,))
+        installation.place()
+        installation.settle()
+        assert installation.states[hook.id].state == "absent"
+        installation.remove()
+    finally:
+        del sys.modules["ct_private"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import subprocess
 import sys
@@ -10,26 +11,31 @@ from typing import Any
 import pytest
 
 import context_telemetry
-from context_telemetry.instrumentation import hook_states, probe
+from context_telemetry.instrumentation import hook_states, hooks, probe, version
 from context_telemetry.instrumentation.hooks import Hook
-from context_telemetry.instrumentation.instrumentor import HOOKS
+from context_telemetry.instrumentation.instrumentor import HOOKS, installed_release
 from context_telemetry.pipeline import auto
 
 pytestmark = pytest.mark.real
+
+HERE = [hook for hook in HOOKS if hook.serves(version(installed_release() or "0")) and hook.optional is None]
 
 
 def bindings() -> dict[str, Any]:
     """Every object that a hook replaces, by where it is bound."""
     found: dict[str, Any] = {}
-    for hook in HOOKS:
-        for place in (f"{hook.module}:{hook.target}", *hook.aliases):
+    for hook in HERE:
+        here = [each.original for each in hooks._bindings(importlib.import_module(hook.module), hook.target)]
+        found[hook.id] = here
+        for place in hook.aliases:
             module, _, path = place.partition(":")
-            owner: Any = importlib.import_module(module)
-            *parents, last = path.removesuffix("[*]").split(".")
-            for part in parents:
-                owner = getattr(owner, part)
-            value = vars(owner)[last]
-            found[place] = dict(value) if path.endswith("[*]") else value
+            with contextlib.suppress(ImportError):
+                importlib.import_module(module)
+            copies = hooks._bindings_if_there(sys.modules.get(module), path)
+            if [each.original for each in copies] == here[
+                :1
+            ]:  # another release may have it, or another thing there
+                found[place] = here
     return found
 
 
@@ -38,7 +44,8 @@ def test_every_hook_of_this_release_is_placed_and_taken_out_again() -> None:
     for _ in range(2):
         context_telemetry.instrument()
         context_telemetry.instrument()
-        assert {each.id: each.state for each in hook_states()} == {hook.id: "active" for hook in HOOKS}
+        placed = {each.id for each in hook_states() if each.state == "active"}
+        assert placed == {hook.id for hook in HERE}
         replaced = bindings()
         assert [place for place in before if replaced[place] == before[place]] == []
         context_telemetry.uninstrument()
@@ -48,7 +55,11 @@ def test_every_hook_of_this_release_is_placed_and_taken_out_again() -> None:
 
 def test_a_probe_tells_where_every_hook_stands_and_leaves_nothing_behind() -> None:
     before = bindings()
-    assert [each for each in probe() if each.state != "active"] == []
+    states = probe()
+    assert [each for each in states if each.state not in ("active", "unneeded")] == []
+    assert {each.detail for each in states if each.state == "unneeded"} == {
+        "dataface_super_schema is not installed"
+    }
     assert bindings() == before
     assert hook_states() == []
 
@@ -58,7 +69,7 @@ def test_a_target_that_a_release_lost_is_reported_and_skipped(monkeypatch: pytes
 
     lost = Hook("dataface.ai.tools", "vanished", lambda original: original)
     monkeypatch.setattr(instrumentor, "HOOKS", (*HOOKS, lost))
-    (state,) = [each for each in probe() if each.state != "active"]
+    (state,) = [each for each in probe() if each.state not in ("active", "unneeded")]
     assert (state.id, state.state) == (lost.id, "absent")
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import threading
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from context_telemetry import (
     register_reader,
     surface,
 )
+from context_telemetry.conventions import names
 from context_telemetry.observe import failsafe
 from context_telemetry.observe.observed import Plan, observe
 from context_telemetry.observe.operation import current
@@ -526,3 +529,17 @@ def recorder_points() -> Any:
     from context_telemetry.observe import recorder
 
     return recorder.active()._points  # type: ignore[attr-defined]  # the one that counts
+
+
+def test_every_place_where_the_library_fails_is_in_a_part_that_has_a_name() -> None:
+    source = Path(failsafe.__file__).parents[1]
+    said = [
+        place
+        for path in source.rglob("*.py")
+        for place in re.findall(
+            r'failsafe\.(?:caught|misused|dropped)\(\s*f?"([^"]+)"', path.read_text("utf-8")
+        )
+    ]
+    assert len(said) > 20
+    assert [place for place in said if failsafe.part_of(place) not in names.PLACES - {"other"}] == []
+    assert failsafe.by_part({"hook a": 1, "hook b": 2, "someone else's": 4}) == {"hooks": 3, "other": 4}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import site
 import subprocess
 import sys
 import textwrap
 import time
+import venv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -302,10 +305,161 @@ def test_the_command_itself_finds_no_traces_of_us_in_path_and_environment(runner
     assert json.loads(ended.stdout) == [_LIBRARY, [], []]
 
 
+def sh(runner: Runner, name: str, body: str) -> str:
+    """An executable shell script."""
+    path = runner.folder / name
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
 @_posix
-def test_the_first_python_below_a_command_that_is_none_is_observed(runner: Runner) -> None:
-    ended = runner.run("sh", "-c", f"'{sys.executable}' '{runner.script(_WORK)}'; exit 4")
-    assert (ended.code, ended.names) == (4, ["work"])
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ("exec '{python}' '{program}'", 0),
+        ("'{python}' '{program}'; exit 4", 4),
+        ("sh -c \"'{python}' '{program}'; exit 5\"", 5),
+    ],
+    ids=["exec", "child", "child of a child"],
+)
+def test_the_python_that_a_shell_script_comes_to_is_observed(runner: Runner, body: str, code: int) -> None:
+    script = sh(runner, "start", body.format(python=sys.executable, program=runner.script(_WORK)))
+    ended = runner.run(script)
+    assert (ended.code, ended.stdout, ended.stderr, ended.names) == (code, "said\n", "", ["work"])
+
+
+# A launcher as `pipx run` and `uvx` are: it makes a new environment for the command, and becomes it or starts it.
+_LAUNCHER = """
+    import os, subprocess, sys, venv
+    folder, packages, how, *command = sys.argv[1:]
+    venv.create(folder, symlinks=os.name != "nt")
+    places = subprocess.run([folder + "/bin/python", "-c", "import site; print(site.getsitepackages()[0])"],
+                            capture_output=True, text=True).stdout.strip()
+    with open(places + "/packages.pth", "w") as file:
+        file.write(packages.replace(os.pathsep, "\\n"))
+    environ = dict(os.environ)
+    if how == "exec without PYTHONPATH":
+        del environ["PYTHONPATH"]
+    if how == "child":
+        sys.exit(subprocess.run([folder + "/bin/python", *command]).returncode)
+    os.execve(folder + "/bin/python", [folder + "/bin/python", *command], environ)
+"""
+
+
+def launched(runner: Runner, how: str, packages: str) -> Ended:
+    """Run the program by the launcher, which itself is a Python without Dataface and without the library."""
+    launcher = runner.folder / "launcher.py"
+    launcher.write_text(textwrap.dedent(_LAUNCHER))
+    bare = runner.folder / "bare"
+    venv.create(bare, symlinks=True)
+    program = runner.script(
+        _WORK if _LIBRARY in packages else "import dataface, sys; print('ran'); sys.exit(6)"
+    )
+    command = [
+        str(bare / "bin" / "python"),
+        str(launcher),
+        str(runner.folder / "new"),
+        packages,
+        how,
+        program,
+    ]
+    # The library is not on the path of either, as it is not for a user of `uvx`.
+    environ = {name: value for name, value in runner.environ.items() if name != "PYTHONPATH"}
+    start = f"import sys; sys.path.insert(0, {_LIBRARY!r}); {_RUN}"
+    done = subprocess.run(
+        [sys.executable, "-c", start, *command],
+        cwd=runner.folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr, runner.state)
+
+
+@_posix
+@pytest.mark.parametrize("how", ["exec", "exec without PYTHONPATH", "child"])
+def test_what_a_launcher_makes_an_environment_for_is_observed_where_the_library_is_in_it(
+    runner: Runner, how: str
+) -> None:
+    ended = launched(runner, how, os.pathsep.join([_LIBRARY, *site.getsitepackages()]))
+    assert (ended.code, ended.stdout, ended.stderr, ended.names) == (0, "said\n", "", ["work"])
+
+
+@_posix
+@pytest.mark.parametrize("how", ["exec", "exec without PYTHONPATH", "child"])
+def test_where_it_has_dataface_and_not_the_library_one_line_says_so_and_the_command_runs(
+    runner: Runner, how: str
+) -> None:
+    ended = launched(runner, how, str(standin(runner)))
+    assert (ended.code, ended.stdout, ended.names) == (6, "ran\n", [])
+    (line,) = ended.stderr.splitlines()
+    assert re.fullmatch(
+        r"context-telemetry: this command is not observed: .*/new/bin/python cannot import the library \(ImportError\);"
+        r" install context-telemetry beside its Dataface",
+        line,
+    )
+
+
+def standin(runner: Runner) -> Path:
+    """A package that is called `dataface` and is nothing else: whether it is there is all that is asked."""
+    folder = runner.folder / "standin"
+    (folder / "dataface").mkdir(parents=True)
+    (folder / "dataface" / "__init__.py").touch()
+    return folder
+
+
+OTHERS = sorted(
+    path
+    for path in (Path.home() / ".pyenv" / "versions").glob("3.*/bin/python")
+    if path.parents[1].name.rpartition(".")[0] != "{}.{}".format(*sys.version_info)
+)
+
+
+@_posix
+@pytest.mark.parametrize("python", OTHERS, ids=lambda path: path.parents[1].name)
+def test_a_python_that_the_compiled_dependencies_are_not_for_is_told_of_and_runs(
+    runner: Runner, python: Path
+) -> None:
+    ended = runner.run(
+        str(python),
+        runner.script("import sys; print('ran'); sys.exit(6)"),
+        env={"PYTHONPATH": os.pathsep.join([_LIBRARY, str(standin(runner)), *site.getsitepackages()])},
+    )
+    assert (ended.code, ended.stdout, ended.names) == (6, "ran\n", [])
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith(
+        f"context-telemetry: this command is not observed: {python} cannot import the library ("
+    )
+
+
+@_posix
+def test_a_python_without_dataface_is_a_launcher_and_not_observed(runner: Runner) -> None:
+    bare = runner.folder / "bare"
+    venv.create(bare, symlinks=True)
+    program = runner.script("import sys; sys.exit(any('telemetry' in name for name in sys.modules))")
+    ended = runner.run(str(bare / "bin" / "python"), program)
+    assert (ended.code, ended.stdout, ended.stderr) == (0, "", "")
+
+
+@_posix
+def test_an_observed_process_that_becomes_itself_again_is_still_observed_and_loses_nothing(
+    runner: Runner,
+) -> None:
+    again = "if len(sys.argv) < 2: os.execv(sys.executable, [sys.executable, __file__, 'again'])"
+    ended = runner.python(_WORK, again)
+    assert (ended.code, ended.stdout, ended.stderr) == (0, "said\nsaid\n", "")
+    assert ended.names == ["work", "work"]
+
+
+@_posix
+def test_a_forked_child_that_becomes_another_program_is_as_without_us(runner: Runner) -> None:
+    child = textwrap.dedent(_TRACES_OF_US) + "print(json.dumps(seen))"
+    spawn = f"assert os.spawnv(os.P_WAIT, sys.executable, ['python', '-c', {child!r}]) == 0"
+    ended = runner.python(_TRACES_OF_US, spawn)
+    assert json.loads(ended.stdout) == [[], _LIBRARY, [], []]
 
 
 def test_another_sitecustomize_has_its_turn(runner: Runner) -> None:

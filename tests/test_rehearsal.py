@@ -20,11 +20,11 @@ from rich.console import Console
 
 from context_telemetry.rehearsal import demo, driver
 from context_telemetry.rehearsal.driver import ALWAYS_UNKNOWN, Answer, Client
-from context_telemetry.rehearsal.faults import FAULTS, Fault, Meeting
+from context_telemetry.rehearsal.faults import Fault, Meeting, faults
 from context_telemetry.rehearsal.sample import RehearsalError, Sample, create, require
 
-LASTING = [fault for fault in FAULTS if not fault.new_server]
-NEW_SERVER = [fault for fault in FAULTS if fault.new_server]
+LASTING = [fault for fault in faults() if not fault.new_server]
+NEW_SERVER = [fault for fault in faults() if fault.new_server]
 
 
 def _files(root: Path) -> dict[str, bytes]:
@@ -104,7 +104,14 @@ def test_the_raw_driver_sends_what_no_client_would_and_keeps_both_streams(sample
 # -- the faults, unobserved
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("release", ["0.1.2", "0.1.3", "0.1.4", "0.1.5", "0.2.0", "0.3.0", "0.3.1", "0.4.0"])
+def test_each_release_has_a_fault_once_with_calls_that_meet_it_and_one_healthy_twin(release: str) -> None:
+    there = faults(release)
+    assert len({fault.name for fault in there}) == len(there) > 25
+    assert all(fault.meetings and len(fault.twins) == 1 for fault in there)
+
+
+@pytest.mark.parametrize("fault", faults(), ids=lambda fault: fault.name)
 def test_a_fault_that_is_healed_leaves_the_project_as_it_was(fault: Fault, project: Path) -> None:
     before = _files(project)
     with fault.injected(project):

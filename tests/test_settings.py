@@ -70,7 +70,7 @@ def test_a_budget_is_a_number_or_a_table_in_every_source(tmp_path: Path) -> None
 
 
 def test_an_empty_variable_is_an_unset_one_and_internal_ones_are_not_settings() -> None:
-    assert load(None, {"CONTEXT_TELEMETRY_SURFACE": "", "CONTEXT_TELEMETRY_RUN_TOKEN": "x"}) == Settings()
+    assert load(None, {"CONTEXT_TELEMETRY_SURFACE": ""}) == Settings()
 
 
 def test_the_project_variable_says_where_files_are_looked_for(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ CLOSED_LISTS = {
     "CLIENTS": ("dataface.client.name", "The clients that are told apart."),
     "LAYERS": ("dataface.catalog.layer", "The layers of the catalogue."),
     "PAYLOAD_KINDS": ("dataface.payload.kind", "What a payload is."),
+    "PLACES": ("context_telemetry.place", "The parts of the library."),
+    "COMMANDS": ("dataface.command.name", "The commands of `dft` that are entries."),
     "ARTIFACTS": ("dataface.artifact", "The files that Dataface serves from."),
 }
 REASON_FACTS = ("condition", "outcome", "healthy_twin", "silent", "what_to_do")
@@ -345,7 +347,7 @@ def declared_module(registry: Registry) -> str:
             arguments["members"] = frozenset(member["value"] for member in members)
         owner = registry.attributes[row.annotations.get("values_of", row.key)]
         # A list that two attributes share is expected whole of its owner only.
-        if members and (owner is not row or owner.annotations.get("every_run") is False):
+        if (members and owner is not row) or owner.annotations.get("every_run") is False:
             arguments["every_run"] = False
         return Call("Attribute", arguments)
 

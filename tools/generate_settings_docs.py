@@ -160,8 +160,6 @@ warning for each wrong setting. A key that is not known is wrong, too.
 
 `CONTEXT_TELEMETRY_DISABLED` (true, 1, yes, on) and OpenTelemetry's `OTEL_SDK_DISABLED` (true) make it as if
 the library were not there. Where telemetry goes is set by OpenTelemetry's own variables, `OTEL_*`.
-Variables that begin with `CONTEXT_TELEMETRY_RUN_` are between `context-telemetry run` and the process that
-it starts.
 
 ## All keys
 
@@ -191,7 +189,8 @@ STATUS_KEYS = {
     "ages": "the same of ages in seconds, by layer",
     "durations": "the same of durations in seconds, by inner operation",
     "artifacts": "the last state of each artifact, under the names of the conventions",
-    "processes": "what recorded in the window: pid, release of Dataface, first and last, clients, calls",
+    "processes": "what recorded in the window, the sick first: pid, service instance, release of Dataface, "
+    "first and last, surfaces, clients, calls, how many were not ok",
     "unreadable": "files that were skipped: `name`, `why`",
     "cut_lines": "lines that were skipped, by file",
 }

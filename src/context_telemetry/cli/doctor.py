@@ -33,6 +33,11 @@ State = Literal["ok", "note", "wrong"]
 _CONNECT_SECONDS = 1.0
 _OTLP = frozenset({"otlp_proto_grpc", "otlp_proto_http"})
 _PROTOCOLS = {4317: "grpc", 4318: "http/protobuf"}
+_NOT_PLACED = {
+    "absent": "vanished: this Dataface has not got them, and what passed there is not observed",
+    "failed": "changed: this Dataface has them otherwise than the readers know, and they are left alone",
+    "waiting": "not tried",
+}
 _STYLE = {"ok": "green", "note": "yellow", "wrong": "red"}
 _MARK = {"ok": "✓", "note": "!", "wrong": "✗"}
 
@@ -140,15 +145,14 @@ def _hooks() -> Iterator[Check]:
     wrong = counts["absent"] + counts["failed"]
     summary = ", ".join(f"{count} {state}" for state, count in counts.most_common()) or "none"
     yield Check(section, "hook points", "wrong" if wrong or not states else "ok", summary)
-    for each in states:
-        if each.state != "active":
-            yield Check(
-                section,
-                str(each.state),
-                "wrong" if each.state in ("absent", "failed") else "note",
-                each.id,
-                each.detail,
-            )
+    for why, count in Counter(str(each.detail) for each in states if each.state == "unneeded").items():
+        yield Check(section, "private parts", "ok", f"{why}: {text.counted(count, 'hook point')} not needed")
+    for state, meaning in _NOT_PLACED.items():
+        found = [
+            f"{each.id}{f' ({each.detail})' if each.detail else ''}" for each in states if each.state == state
+        ]
+        if found:
+            yield Check(section, state, "note" if state == "waiting" else "wrong", "\n".join(found), meaning)
 
 
 # Where telemetry goes

@@ -19,7 +19,7 @@ from context_telemetry.cli import text
 from context_telemetry.cli.place import Place
 from context_telemetry.conventions import names
 from context_telemetry.health import EVERYWHERE, WHAT_TO_DO, Facts, Finding, Verdict, evaluate, facts
-from context_telemetry.history import History, Traffic
+from context_telemetry.history import History, ProcessSeen, Traffic
 
 SCHEMA = "context-telemetry.status/1"
 
@@ -27,7 +27,8 @@ EXIT = {"healthy": 0, "unhealthy": 1, "unknown": 3}
 
 _WATCHED_EVERY = 2.0
 _REASONS_SHOWN = 5
-_PROCESSES_SHOWN = 2
+_PROCESSES_SHOWN = 6
+_IN_A_LINE = 2  # so many alike need no table to be told apart
 _FILES_NAMED = 3
 
 
@@ -91,7 +92,7 @@ def screen(seen: Status) -> RenderableType:
         parts += [Text(), *_indicators(seen.verdict)]
     if seen.facts.reasons:
         parts += [Text(), *_reasons(seen)]
-    if footer := [*_footer(seen)]:
+    if footer := [*_processes(seen), *_footer(seen)]:
         parts += [Text(), *footer]
     return Group(*parts)
 
@@ -238,14 +239,45 @@ def _reasons(seen: Status) -> Iterator[RenderableType]:
         yield Text(f"and {len(more)} more: context-telemetry traces", "dim")
 
 
+def _processes(seen: Status) -> Iterator[RenderableType]:
+    """Who recorded, the sick first: a project may be served by many processes at once, of more than one release."""
+    known = seen.facts.processes
+    if not known:
+        return
+    if len(known) <= _IN_A_LINE and len({each.release for each in known}) == 1:
+        named = (
+            f"{each.pid or '-'} (Dataface {each.release}, {text.ago(each.last, seen.now)})" for each in known
+        )
+        yield Text(f"processes {', '.join(named)}", "dim")
+        return
+    shown = known[:_PROCESSES_SHOWN] if len(known) > _PROCESSES_SHOWN + 1 else known
+    cells: dict[str, Callable[[ProcessSeen], RenderableType]] = {
+        "process": lambda each: str(each.pid or "-"),
+        "Dataface": lambda each: each.release,
+        "surface": lambda each: ", ".join(each.surfaces) or "-",
+        "client": lambda each: ", ".join(each.clients) or "-",
+        "since": lambda each: text.ago(each.first, seen.now),
+        "last": lambda each: text.ago(each.last, seen.now),
+        "calls": lambda each: f"{each.calls:,}",
+        "not ok": lambda each: _count(each.not_ok, "yellow"),
+    }
+
+    def make(without: AbstractSet[str]) -> Table:
+        named = [name for name in cells if name not in without]
+        table = _table(*((name, "right" if name in ("calls", "not ok") else "left") for name in named))
+        for each in shown:
+            table.add_row(*(cells[name](each) for name in named))
+        return table
+
+    yield text.Fitting(make, ("client", "since"))
+    if len(shown) < len(known):
+        quiet = known[len(shown) :]
+        releases = ", ".join(sorted({each.release for each in quiet}))
+        bad = sum(each.not_ok for each in quiet)
+        yield Text(f"and {len(quiet)} more (Dataface {releases}), {text.counted(bad, 'call')} not ok", "dim")
+
+
 def _footer(seen: Status) -> Iterator[RenderableType]:
-    if processes := seen.facts.processes:
-        shown = [
-            f"{each.pid or '-'} (Dataface {each.release}, {text.ago(each.last, seen.now)})"
-            for each in processes[:_PROCESSES_SHOWN]
-        ]
-        more = f" and {len(processes) - len(shown)} more" if len(processes) > len(shown) else ""
-        yield Text(f"processes {', '.join(shown)}{more}", "dim")
     unreadable = seen.history.unreadable
     if unreadable:
         named = ", ".join(f"{each.name} ({each.why})" for each in unreadable[:_FILES_NAMED])

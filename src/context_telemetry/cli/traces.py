@@ -26,6 +26,7 @@ TRACE_SCHEMA = "context-telemetry.trace/1"
 
 _BAR, _TOOK = 12, 6
 _TARGET_LEAST = 16
+_TARGETS = (names.MCP_RESOURCE_URI, names.DATAFACE_PAGE, names.DATAFACE_FACE)
 _COORDINATES = (
     names.DATAFACE_CATALOG_SOURCE,
     names.DATAFACE_CATALOG_SCHEMA,
@@ -181,7 +182,7 @@ class TraceTree:
             if span is None:
                 rows.add_row(line)
             else:
-                ours = span.scope == names.SCOPE
+                ours = span.ours
                 bar = Text(_bar(span, begun, whole), _style(span) or "dim")
                 rows.add_row(line, Text(text.took(span.seconds), "" if ours else "dim"), bar)
         yield rows
@@ -223,18 +224,18 @@ def _outcome(span: Span) -> str:
 
 
 def _style(span: Span) -> str:
-    return text.OUTCOME_STYLE.get(_outcome(span), "") if span.scope == names.SCOPE else "dim"
+    return text.OUTCOME_STYLE.get(_outcome(span), "") if span.ours else "dim"
 
 
 def _name(span: Span) -> Text:
-    if span.scope != names.SCOPE:
+    if not span.ours:
         return Text.assemble((span.name, "dim"), (f"  {span.scope}", "dim italic"))
     return Text.assemble((span.name, "bold"), "  ", (_outcome(span), _style(span)))
 
 
 def _notes_of(span: Span, room: int) -> Iterator[Text]:
     """What is worth saying of a span, on as many lines as it takes: its reasons and error first."""
-    if span.scope != names.SCOPE:
+    if not span.ours:
         return
     get = span.attributes.get
     wrong = _strings(get(names.DATAFACE_DEGRADATION_REASONS))
@@ -267,8 +268,17 @@ def _details(span: Span) -> list[str]:
     get = span.attributes.get
     found: list[str] = []
     if get(names.DATAFACE_ENTRY):
-        found.append(f"{get(names.DATAFACE_SURFACE)}/{get(names.DATAFACE_CLIENT_NAME)}")
-    found += [str(value) for name in (names.MCP_RESOURCE_URI, names.DATAFACE_FACE) if (value := get(name))]
+        who = (get(names.DATAFACE_SURFACE), get(names.DATAFACE_CLIENT_NAME))
+        found.append("/".join(str(each) for each in who if each))
+    if (
+        span.attributes.get(names.DATAFACE_OPERATION_NAME) == span.name == "tool.call"
+    ):  # over MCP its name says it
+        found.append(str(get(names.GEN_AI_TOOL_NAME)))
+    if stop := get(names.DATAFACE_AGENT_STOP_REASON):
+        found.append(str(stop))
+    if isinstance(given := get(names.DATAFACE_CONVERSATION_SIZE), int):
+        found.append(f"{text.size(given)} to the model")
+    found += [str(value) for name in _TARGETS if (value := get(name))]
     if asked := [str(part) for name in _COORDINATES if (part := get(name))]:
         found.append(".".join(asked))
     if unresolved := get(names.DATAFACE_CATALOG_UNRESOLVED):

@@ -2,7 +2,8 @@
 
 `check` finds what was emitted and is not declared, or lacks what is required; `unused` what is declared and
 was never seen. Records are those of `derive`; metrics are anything with a `name` and `attributes`, such as
-its points. Only give it what the scope `context_telemetry` emitted: neighbours have conventions of their own.
+its points. Only give it what carries an operation of ours, or what the scope `context_telemetry` emitted. Of a span
+with another `scope`, what is not declared is its owner's: neighbours have conventions of their own.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def _is(kind: type | tuple[type, ...]) -> Callable[[Any], bool]:
 _TYPES = {"string": _is(str), "int": _is(int), "double": _is((float, int)), "boolean": _is(bool)}
 _METRICS = {signal.name: signal for signal in declared.METRICS}
 _EVENTS = {signal.name: signal for signal in declared.EVENTS}
-_MCP = next(span for span in declared.SPANS if span.kind == "server")
+_MCP = next(span for span in declared.SPANS if names.MCP_METHOD_NAME in span.levels)
 
 
 def check(spans: Iterable[Record], events: Iterable[Record], metrics: Iterable[MetricPoint]) -> list[str]:
@@ -49,7 +50,10 @@ def check(spans: Iterable[Record], events: Iterable[Record], metrics: Iterable[M
         where = f"span {span['name']} ({signal.name})"
         if kind_of(span) != signal.kind:
             found[f"{where}: kind is {kind_of(span)}, declared {signal.kind}"] = None
-        found |= dict.fromkeys(_findings(where, signal, span["attributes"]))
+        said = span["attributes"]
+        if span.get("scope", names.SCOPE) != names.SCOPE:
+            said = {name: value for name, value in said.items() if name in signal.levels}
+        found |= dict.fromkeys(_findings(where, signal, said))
     for event in events:
         name = event["event_name"]
         if name in _EVENTS:
@@ -72,7 +76,8 @@ def unused(spans: Iterable[Record], events: Iterable[Record], metrics: Iterable[
     for attributes in [*carriers, *(point.attributes for point in metrics)]:
         for name, value in attributes.items():
             seen.setdefault(name, set()).update(value if isinstance(value, (list, tuple)) else [value])
-    found = [f"attribute {name}: never emitted" for name in declared.ATTRIBUTES if name not in seen]
+    expected = [name for name, each in declared.ATTRIBUTES.items() if each.members or each.every_run]
+    found = [f"attribute {name}: never emitted" for name in expected if name not in seen]
     for name, attribute in declared.ATTRIBUTES.items():
         if attribute.members and attribute.every_run and name in seen:
             missing = sorted(attribute.members - seen[name])
@@ -88,7 +93,7 @@ def span_type(span: Record) -> Signal | None:
     attributes = span["attributes"]
     if names.MCP_METHOD_NAME in attributes:
         return _MCP
-    operation = attributes.get(names.DATAFACE_OPERATION_NAME)
+    operation = attributes.get(names.DATAFACE_OPERATION_NAME) or attributes.get(names.GEN_AI_OPERATION_NAME)
     return next((row for row in declared.SPANS if row is not _MCP and operation in row.operations), None)
 
 

@@ -15,7 +15,8 @@ class Attribute:
     members: frozenset[str] | None = None
     """The closed list, where there is one."""
     every_run: bool = True
-    """A full run shows every member; False where what is seen depends on who connects or what goes wrong."""
+    """A full run shows every member, or the attribute; False where what is seen depends on who connects, what goes
+    wrong, or which release is installed."""
 
 
 @dataclass(frozen=True, slots=True)

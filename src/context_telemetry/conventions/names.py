@@ -20,8 +20,50 @@ SCHEMA_URL: Final = "https://context-telemetry.example/schemas/0.1.0"
 
 # Attributes
 
+CONTEXT_TELEMETRY_DROP_COUNT_BACKGROUND: Final = "context_telemetry.drop_count.background"
+"""Spans, points and events that had to be dropped in the part `background`."""
+
+CONTEXT_TELEMETRY_DROP_COUNT_EXPORT: Final = "context_telemetry.drop_count.export"
+"""Spans, points and events that had to be dropped in the part `export`."""
+
+CONTEXT_TELEMETRY_DROP_COUNT_HOOKS: Final = "context_telemetry.drop_count.hooks"
+"""Spans, points and events that had to be dropped in the part `hooks`."""
+
+CONTEXT_TELEMETRY_DROP_COUNT_OBSERVATION: Final = "context_telemetry.drop_count.observation"
+"""Spans, points and events that had to be dropped in the part `observation`."""
+
+CONTEXT_TELEMETRY_DROP_COUNT_OTHER: Final = "context_telemetry.drop_count.other"
+"""Spans, points and events that had to be dropped in the part `other`."""
+
+CONTEXT_TELEMETRY_DROP_COUNT_RECORDING: Final = "context_telemetry.drop_count.recording"
+"""Spans, points and events that had to be dropped in the part `recording`."""
+
+CONTEXT_TELEMETRY_DROP_COUNT_SETTINGS: Final = "context_telemetry.drop_count.settings"
+"""Spans, points and events that had to be dropped in the part `settings`."""
+
 CONTEXT_TELEMETRY_DROPPED: Final = "context_telemetry.dropped"
 """Spans, points and events that had to be dropped, since the process began."""
+
+CONTEXT_TELEMETRY_ERROR_COUNT_BACKGROUND: Final = "context_telemetry.error_count.background"
+"""Errors that the library caught in the part `background`."""
+
+CONTEXT_TELEMETRY_ERROR_COUNT_EXPORT: Final = "context_telemetry.error_count.export"
+"""Errors that the library caught in the part `export`."""
+
+CONTEXT_TELEMETRY_ERROR_COUNT_HOOKS: Final = "context_telemetry.error_count.hooks"
+"""Errors that the library caught in the part `hooks`."""
+
+CONTEXT_TELEMETRY_ERROR_COUNT_OBSERVATION: Final = "context_telemetry.error_count.observation"
+"""Errors that the library caught in the part `observation`."""
+
+CONTEXT_TELEMETRY_ERROR_COUNT_OTHER: Final = "context_telemetry.error_count.other"
+"""Errors that the library caught in the part `other`."""
+
+CONTEXT_TELEMETRY_ERROR_COUNT_RECORDING: Final = "context_telemetry.error_count.recording"
+"""Errors that the library caught in the part `recording`."""
+
+CONTEXT_TELEMETRY_ERROR_COUNT_SETTINGS: Final = "context_telemetry.error_count.settings"
+"""Errors that the library caught in the part `settings`."""
 
 CONTEXT_TELEMETRY_ERRORS: Final = "context_telemetry.errors"
 """Errors of the library itself that it caught, since the process began."""
@@ -40,6 +82,21 @@ CONTEXT_TELEMETRY_HOOKS_FAILED: Final = "context_telemetry.hooks.failed"
 
 CONTEXT_TELEMETRY_HOOKS_MISSING: Final = "context_telemetry.hooks.missing"
 """The ids of the hook points that are absent or failed."""
+
+CONTEXT_TELEMETRY_PLACE: Final = "context_telemetry.place"
+"""The part of the library where it happened."""
+
+DATAFACE_AGENT_MODEL_CALLS: Final = "dataface.agent.model_calls"
+"""Calls of the model in the turn."""
+
+DATAFACE_AGENT_REPEATED_CALLS: Final = "dataface.agent.repeated_calls"
+"""Those of them that the model had asked for before in the same turn, with the same arguments."""
+
+DATAFACE_AGENT_STOP_REASON: Final = "dataface.agent.stop.reason"
+"""Why the agent's turn ended."""
+
+DATAFACE_AGENT_TOOL_CALLS: Final = "dataface.agent.tool_calls"
+"""Tool calls that the model asked for in the turn."""
 
 DATAFACE_ARTIFACT: Final = "dataface.artifact"
 """A file that Dataface serves from."""
@@ -85,6 +142,33 @@ DATAFACE_CHARTS_TOTAL: Final = "dataface.charts.total"
 DATAFACE_CLIENT_NAME: Final = "dataface.client.name"
 """Who speaks the protocol of the surface."""
 
+DATAFACE_COMMAND_NAME: Final = "dataface.command.name"
+"""The command of `dft`, without its arguments."""
+
+DATAFACE_CONTEXT_FINGERPRINT: Final = "dataface.context.fingerprint"
+"""Short hash over what the consumer was given to work with; equal means the same context, on any day. On
+entries. The hash of `dataface.context.parts`; absent while one of the parts is not known. Evaluations
+and incidents join on it."""
+
+DATAFACE_CONTEXT_PARTS: Final = "dataface.context.parts"
+"""What the fingerprint is made of, each with a hash of its own, so that two contexts tell where they
+differ. `kind=hash`, at most one of each kind: `manifest` (what the dbt manifest says), `objects` (what
+of the catalogue was in the answers of this request), `prompt` (prompts and their sections), `tool_list`
+(the tools)."""
+
+DATAFACE_CONVERSATION_SIZE: Final = "dataface.conversation.size"
+"""UTF-8 bytes of all texts that the model was given at a call; on a turn, at its last one. System prompt,
+tool definitions, messages and the texts in arguments of tool calls, without framing."""
+
+DATAFACE_CONVERSATION_SYSTEM_PROMPT_SIZE: Final = "dataface.conversation.system_prompt.size"
+"""Bytes of it that are the system prompt."""
+
+DATAFACE_CONVERSATION_TOOL_LIST_SIZE: Final = "dataface.conversation.tool_list.size"
+"""Bytes of it that are tool definitions, as JSON."""
+
+DATAFACE_CONVERSATION_TOOL_RESULTS_SIZE: Final = "dataface.conversation.tool_results.size"
+"""Bytes of it that are results of tools, those of former turns included."""
+
 DATAFACE_DEGRADATION_OBJECT: Final = "dataface.degradation.object"
 """What is degraded, such as a source or an artefact."""
 
@@ -97,6 +181,18 @@ none."""
 
 DATAFACE_DEGRADATION_STATE: Final = "dataface.degradation.state"
 """Whether the degradation began or cleared."""
+
+DATAFACE_ENRICHMENT_COLUMNS_DESCRIBED: Final = "dataface.enrichment.columns.described"
+"""Those of them that have a description."""
+
+DATAFACE_ENRICHMENT_COLUMNS_TOTAL: Final = "dataface.enrichment.columns.total"
+"""Columns that the manifest lists for the project's models."""
+
+DATAFACE_ENRICHMENT_COVERAGE_RATIO: Final = "dataface.enrichment.coverage.ratio"
+"""Described columns as a share of the columns that the manifest lists."""
+
+DATAFACE_ENRICHMENT_LOST: Final = "dataface.enrichment.lost"
+"""Models and columns that a former manifest of this project described and this one does not."""
 
 DATAFACE_ENTRY: Final = "dataface.entry"
 """Whether this is the first operation of its request; metrics per request count entries only."""
@@ -112,6 +208,9 @@ DATAFACE_OPERATION_NAME: Final = "dataface.operation.name"
 
 DATAFACE_OUTCOME: Final = "dataface.outcome"
 """How the call ended, read from its result."""
+
+DATAFACE_PAGE: Final = "dataface.page"
+"""Which page it is, as a route. Dataface has one route for almost all of them."""
 
 DATAFACE_PAYLOAD_KIND: Final = "dataface.payload.kind"
 """What the payload is."""
@@ -144,13 +243,50 @@ DB_SYSTEM_NAME: Final = "db.system.name"
 """The database system that answered."""
 
 ERROR_TYPE: Final = "error.type"
-"""The JSON-RPC code, `tool_error`, a known exception class, or `_OTHER`. Never a message."""
+"""The JSON-RPC code, `tool_error`, a page's HTTP status, an agent's stop, a known exception class, or
+`_OTHER`. Never a message."""
+
+GEN_AI_AGENT_NAME: Final = "gen_ai.agent.name"
+"""The agent, as its profile is named."""
+
+GEN_AI_CONVERSATION_ID: Final = "gen_ai.conversation.id"
+"""The chat session that the turn is part of. Dataface has such sessions up to 0.2.0."""
 
 GEN_AI_OPERATION_NAME: Final = "gen_ai.operation.name"
-"""`execute_tool`, on tools/call only."""
+"""`execute_tool` for tools, `invoke_agent` for an agent's turn, `chat` for a call of its model."""
+
+GEN_AI_PROVIDER_NAME: Final = "gen_ai.provider.name"
+"""The model's provider, as the client is named."""
+
+GEN_AI_REQUEST_MODEL: Final = "gen_ai.request.model"
+"""The model that the client asks."""
+
+GEN_AI_REQUEST_STREAM: Final = "gen_ai.request.stream"
+"""Always true, because the agent loop streams."""
+
+GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
+"""Seconds from the request to the first event of the stream."""
+
+GEN_AI_TOOL_CALL_ID: Final = "gen_ai.tool.call.id"
+"""The tool call, as the model named it."""
 
 GEN_AI_TOOL_NAME: Final = "gen_ai.tool.name"
 """The tool that was called."""
+
+GEN_AI_USAGE_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+"""Tokens that the model was given, as the client counts them; on a turn, of all its calls."""
+
+GEN_AI_USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+"""Tokens that the model gave, likewise."""
+
+HTTP_REQUEST_METHOD: Final = "http.request.method"
+"""The method of the request. Of pages only."""
+
+HTTP_RESPONSE_STATUS_CODE: Final = "http.response.status_code"
+"""The status of the response."""
+
+HTTP_ROUTE: Final = "http.route"
+"""The page, as `dataface.page`."""
 
 JSONRPC_REQUEST_ID: Final = "jsonrpc.request.id"
 """The request's id, as a string."""
@@ -167,8 +303,17 @@ MCP_RESOURCE_URI: Final = "mcp.resource.uri"
 NETWORK_TRANSPORT: Final = "network.transport"
 """`pipe` for stdio, `tcp` for HTTP."""
 
+PROCESS_EXIT_CODE: Final = "process.exit.code"
+"""The exit code of the command."""
+
 RPC_RESPONSE_STATUS_CODE: Final = "rpc.response.status_code"
 """The JSON-RPC error code, as a string."""
+
+URL_PATH: Final = "url.path"
+"""The path of a page's address. Only on a neighbour's span, which its owner gives it."""
+
+URL_SCHEME: Final = "url.scheme"
+"""`http` or `https`."""
 
 # Metrics
 
@@ -187,11 +332,17 @@ METRIC_DATAFACE_OPERATION_DURATION: Final = "dataface.operation.duration"
 METRIC_DATAFACE_PAYLOAD_SIZE: Final = "dataface.payload.size"
 """UTF-8 bytes of the content that was handed to the consumer, without framing."""
 
+METRIC_DATAFACE_CONVERSATION_SIZE: Final = "dataface.conversation.size"
+"""UTF-8 bytes of all texts that an agent's model was given at the last call of a turn."""
+
 METRIC_DATAFACE_STALENESS_AGE: Final = "dataface.staleness.age"
 """Age, at the moment of serving, of what was served."""
 
 METRIC_DATAFACE_ARTIFACT_BUILT_AT: Final = "dataface.artifact.built_at"
 """Unix time at which the artefact was built."""
+
+METRIC_DATAFACE_ENRICHMENT_COVERAGE_RATIO: Final = "dataface.enrichment.coverage.ratio"
+"""Described columns as a share of the columns that the manifest lists for the project's models."""
 
 METRIC_CONTEXT_TELEMETRY_HOOKS: Final = "context_telemetry.hooks"
 """Hook points by their state."""
@@ -201,6 +352,12 @@ METRIC_CONTEXT_TELEMETRY_ERRORS: Final = "context_telemetry.errors"
 
 METRIC_CONTEXT_TELEMETRY_DROPPED: Final = "context_telemetry.dropped"
 """Spans, points and events that had to be dropped."""
+
+METRIC_GEN_AI_CLIENT_OPERATION_DURATION: Final = "gen_ai.client.operation.duration"
+"""Duration of a call of an agent's model, to the end of its stream."""
+
+METRIC_HTTP_SERVER_REQUEST_DURATION: Final = "http.server.request.duration"
+"""Duration of a page. Where FastAPI makes the span, it makes this metric too, and we do not."""
 
 METRIC_MCP_SERVER_OPERATION_DURATION: Final = "mcp.server.operation.duration"
 """Duration of an MCP request, from its arrival to its answer."""
@@ -216,6 +373,9 @@ EVENT_DATAFACE_SESSION_ENDED: Final = "dataface.session.ended"
 EVENT_DATAFACE_ARTIFACT_CHANGED: Final = "dataface.artifact.changed"
 """An artefact was met for the first time, or is not what it was."""
 
+EVENT_DATAFACE_ENRICHMENT_CHANGED: Final = "dataface.enrichment.changed"
+"""The descriptions that the manifest carries were counted for the first time, or are others than before."""
+
 EVENT_DATAFACE_DEGRADATION: Final = "dataface.degradation"
 """A reason began (severity WARN) or cleared (INFO) for an object."""
 
@@ -226,10 +386,12 @@ EVENT_CONTEXT_TELEMETRY_STATE: Final = "context_telemetry.state"
 
 OPERATIONS: Final[frozenset[str]] = frozenset(
     {
+        "agent.turn",
         "cache.read",
         "catalog.profile",
         "catalog.resolve",
         "catalog.search",
+        "command.run",
         "context.build",
         "dashboard.render",
         "dashboard.search",
@@ -237,6 +399,7 @@ OPERATIONS: Final[frozenset[str]] = frozenset(
         "manifest.load",
         "mcp.initialize",
         "mcp.list",
+        "page.serve",
         "query.describe",
         "query.execute",
         "query.validate",
@@ -255,7 +418,12 @@ REASONS: Final[frozenset[str]] = frozenset(
     {
         "all_charts_failed",
         "charts_failed",
+        "context_is_error_text",
+        "enrichment_lost",
         "face_unreadable",
+        "failure_cached",
+        "handle_outlived_file",
+        "instructions_truncated",
         "layer_unavailable",
         "manifest_incomplete",
         "manifest_missing",
@@ -264,7 +432,10 @@ REASONS: Final[frozenset[str]] = frozenset(
         "manifest_unreadable",
         "object_unknown",
         "payload_over_budget",
+        "profile_stale",
+        "prompt_section_missing",
         "resource_unknown",
+        "result_stale",
         "source_substituted",
         "source_unconfigured",
     }
@@ -298,15 +469,49 @@ LAYERS: Final[frozenset[str]] = frozenset(
 """The layers of the catalogue."""
 
 PAYLOAD_KINDS: Final[frozenset[str]] = frozenset(
-    {"http_response", "resource", "schema_context", "system_prompt", "tool_list", "tool_result"}
+    {
+        "http_response",
+        "prompt_section",
+        "resource",
+        "schema_context",
+        "system_prompt",
+        "tool_list",
+        "tool_result",
+    }
 )
 """What a payload is."""
 
-ARTIFACTS: Final[frozenset[str]] = frozenset({"dbt_manifest"})
+PLACES: Final[frozenset[str]] = frozenset(
+    {"background", "export", "hooks", "observation", "other", "recording", "settings"}
+)
+"""The parts of the library."""
+
+COMMANDS: Final[frozenset[str]] = frozenset(
+    {
+        "board emit",
+        "board render",
+        "context build",
+        "context bundle",
+        "context search",
+        "context show",
+        "describe",
+        "docs",
+        "inspect",
+        "query",
+        "render",
+        "schema",
+        "search",
+        "skills",
+        "validate",
+    }
+)
+"""The commands of `dft` that are entries."""
+
+ARTIFACTS: Final[frozenset[str]] = frozenset({"dbt_manifest", "super_schema"})
 """The files that Dataface serves from."""
 
 ENTRY_OPERATIONS: Final[frozenset[str]] = frozenset(
-    {"mcp.initialize", "mcp.list", "resource.read", "tool.call"}
+    {"agent.turn", "command.run", "mcp.initialize", "mcp.list", "page.serve", "resource.read", "tool.call"}
 )
 """The operations that begin a request."""
 
@@ -315,21 +520,51 @@ REASON_OUTCOME: Final[dict[str, str]] = {
     "source_unconfigured": "degraded",
     "object_unknown": "degraded",
     "resource_unknown": "degraded",
+    "context_is_error_text": "degraded",
+    "prompt_section_missing": "degraded",
+    "instructions_truncated": "degraded",
     "manifest_missing": "degraded",
     "manifest_unreadable": "degraded",
     "manifest_incomplete": "degraded",
     "manifest_substituted": "degraded",
     "manifest_stale": "degraded",
     "layer_unavailable": "degraded",
+    "profile_stale": "degraded",
+    "enrichment_lost": "degraded",
     "face_unreadable": "degraded",
     "charts_failed": "degraded",
     "all_charts_failed": "degraded",
+    "result_stale": "degraded",
+    "failure_cached": "degraded",
+    "handle_outlived_file": "degraded",
     "payload_over_budget": "degraded",
 }
 """The least outcome that a reason gives the entry that it rises to."""
 
 BOUNDS: Final[dict[str, Bound]] = {
     "dataface.catalog.source": Bound(where=(("dataface.catalog.source.configured", frozenset({True})),)),
+    "gen_ai.provider.name": Bound(
+        known=frozenset(
+            {
+                "anthropic",
+                "aws.bedrock",
+                "azure.ai.inference",
+                "azure.ai.openai",
+                "cohere",
+                "deepseek",
+                "gcp.gemini",
+                "gcp.gen_ai",
+                "gcp.vertex_ai",
+                "groq",
+                "ibm.watsonx.ai",
+                "mistral_ai",
+                "moonshot_ai",
+                "openai",
+                "perplexity",
+                "x_ai",
+            }
+        ),
+    ),
     "gen_ai.tool.name": Bound(
         known=frozenset(
             {
@@ -353,6 +588,7 @@ BOUNDS: Final[dict[str, Bound]] = {
             }
         ),
     ),
+    "http.request.method": Bound(known=frozenset({"GET", "POST"})),
     "mcp.method.name": Bound(
         known=frozenset(
             {
@@ -372,6 +608,7 @@ BOUNDS: Final[dict[str, Bound]] = {
             }
         ),
     ),
+    "url.scheme": Bound(known=frozenset({"http", "https"})),
 }
 """What a client can invent, and what of it may go on a metric."""
 
@@ -430,7 +667,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         boundaries=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300),
         attributes=("dataface.operation.name", "dataface.surface", "dataface.outcome"),
         source="span",
-        when={"has": ("dataface.operation.name",), "not_has": ("mcp.method.name",)},
+        when={"has": ("dataface.operation.name",), "not_has": ("mcp.method.name", "dataface.page")},
         value="duration",
     ),
     Metric(
@@ -455,8 +692,19 @@ METRICS: Final[tuple[Metric, ...]] = (
         ),
         attributes=("dataface.payload.kind", "dataface.surface", "dataface.client.name"),
         source="span",
-        when={"entry": True, "has": ("dataface.payload.size",)},
+        when={"has": ("dataface.payload.size",)},
         value="dataface.payload.size",
+    ),
+    Metric(
+        name="dataface.conversation.size",
+        instrument="histogram",
+        unit="By",
+        brief="UTF-8 bytes of all texts that an agent's model was given at the last call of a turn.",
+        boundaries=(1024, 4096, 16384, 65536, 131072, 262144, 524288, 1048576, 4194304),
+        attributes=("dataface.surface",),
+        source="span",
+        when={"entry": True, "has": ("dataface.conversation.size",)},
+        value="dataface.conversation.size",
     ),
     Metric(
         name="dataface.staleness.age",
@@ -482,6 +730,17 @@ METRICS: Final[tuple[Metric, ...]] = (
         value="dataface.artifact.built_at",
     ),
     Metric(
+        name="dataface.enrichment.coverage.ratio",
+        instrument="gauge",
+        unit="1",
+        brief="Described columns as a share of the columns that the manifest lists for the project's models.",
+        boundaries=(),
+        attributes=("dataface.catalog.source",),
+        source="event",
+        when={"event": "dataface.enrichment.changed", "has": ("dataface.enrichment.coverage.ratio",)},
+        value="dataface.enrichment.coverage.ratio",
+    ),
+    Metric(
         name="context_telemetry.hooks",
         instrument="gauge",
         unit="{hook}",
@@ -504,10 +763,20 @@ METRICS: Final[tuple[Metric, ...]] = (
         unit="{error}",
         brief="Errors of the library itself that it caught.",
         boundaries=(),
-        attributes=(),
+        attributes=("context_telemetry.place",),
         source="event",
         when={"event": "context_telemetry.state"},
-        value="context_telemetry.errors",
+        value=1,
+        each="context_telemetry.place",
+        parts={
+            "hooks": "context_telemetry.error_count.hooks",
+            "observation": "context_telemetry.error_count.observation",
+            "background": "context_telemetry.error_count.background",
+            "recording": "context_telemetry.error_count.recording",
+            "export": "context_telemetry.error_count.export",
+            "settings": "context_telemetry.error_count.settings",
+            "other": "context_telemetry.error_count.other",
+        },
     ),
     Metric(
         name="context_telemetry.dropped",
@@ -515,10 +784,48 @@ METRICS: Final[tuple[Metric, ...]] = (
         unit="{item}",
         brief="Spans, points and events that had to be dropped.",
         boundaries=(),
-        attributes=(),
+        attributes=("context_telemetry.place",),
         source="event",
         when={"event": "context_telemetry.state"},
-        value="context_telemetry.dropped",
+        value=1,
+        each="context_telemetry.place",
+        parts={
+            "hooks": "context_telemetry.drop_count.hooks",
+            "observation": "context_telemetry.drop_count.observation",
+            "background": "context_telemetry.drop_count.background",
+            "recording": "context_telemetry.drop_count.recording",
+            "export": "context_telemetry.drop_count.export",
+            "settings": "context_telemetry.drop_count.settings",
+            "other": "context_telemetry.drop_count.other",
+        },
+    ),
+    Metric(
+        name="gen_ai.client.operation.duration",
+        instrument="histogram",
+        unit="s",
+        brief="Duration of a call of an agent's model, to the end of its stream.",
+        boundaries=(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
+        attributes=("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "error.type"),
+        source="span",
+        when={"has": ("gen_ai.operation.name",), "not_has": ("dataface.operation.name",)},
+        value="duration",
+    ),
+    Metric(
+        name="http.server.request.duration",
+        instrument="histogram",
+        unit="s",
+        brief="Duration of a page. Where FastAPI makes the span, it makes this metric too, and we do not.",
+        boundaries=(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
+        attributes=(
+            "http.request.method",
+            "url.scheme",
+            "http.route",
+            "http.response.status_code",
+            "error.type",
+        ),
+        source="span",
+        when={"has": ("dataface.page", "http.request.method"), "not_has": ("url.path",)},
+        value="duration",
     ),
     Metric(
         name="mcp.server.operation.duration",

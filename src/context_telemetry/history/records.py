@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from context_telemetry.conventions import names
+
 Value = str | int | float | bool | tuple["Value", ...] | None
 
 
@@ -103,6 +105,9 @@ class ProcessSeen:
     last: float
     clients: tuple[str, ...]
     calls: int
+    surfaces: tuple[str, ...] = ()
+    not_ok: int = 0
+    """Entries that ended degraded or failed."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,11 @@ class Span:
     end: float
     failed: bool
     attributes: Mapping[str, Value]
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is a span of ours, or a neighbour's that carries an operation of ours."""
+        return self.scope == names.SCOPE or names.DATAFACE_OPERATION_NAME in self.attributes
 
     @property
     def seconds(self) -> float:

@@ -63,6 +63,8 @@ _COLUMNS = (
     ("method", names.MCP_METHOD_NAME, _TEXT),
     ("tool", names.GEN_AI_TOOL_NAME, _TEXT),
     ("resource", names.MCP_RESOURCE_URI, _TEXT),
+    ("face", names.DATAFACE_FACE, _TEXT),
+    ("page", names.DATAFACE_PAGE, _TEXT),
 )
 _RESOURCE_COLUMNS = (
     ("instance", "service.instance.id", _TEXT),
@@ -92,7 +94,10 @@ def broken_lines(files: Sequence[Path]) -> str:
 
 
 def fill_spans(files: Sequence[Path], since: float | None) -> str:
-    """Fill the table `spans` with what health needs of every span of ours that ended in the window."""
+    """Fill the table `spans` with what health needs of every span of ours that ended in the window.
+
+    Also of a neighbour's span that carries an operation of ours: FastAPI's own of a page.
+    """
     declared = ", ".join(f"{column} {_TYPES[field]}" for column, _, field in (*_COLUMNS, *_RESOURCE_COLUMNS))
     fixed = "trace_id VARCHAR, name VARCHAR, started DOUBLE, ended DOUBLE, seconds DOUBLE"
     table = f"CREATE OR REPLACE TEMP TABLE spans ({fixed}, {declared})"
@@ -106,10 +111,11 @@ def fill_spans(files: Sequence[Path], since: float | None) -> str:
         SELECT span.traceId, span.name, span.startTimeUnixNano / 1e9, span.endTimeUnixNano / 1e9,
                (span.endTimeUnixNano - span.startTimeUnixNano) / 1e9, {picked}, {resource}
         FROM (
-            SELECT item AS span, item.attributes AS attributes, {resource},
+            SELECT item AS span, item.attributes AS attributes, scope, {resource},
                    [a.key FOR a IN item.attributes] AS keys
-            FROM {items(files, "spans", _SPAN_SHAPE)} WHERE scope = '{names.SCOPE}'
-        ) WHERE span.traceId IS NOT NULL {window}"""
+            FROM {items(files, "spans", _SPAN_SHAPE)}
+        ) WHERE (scope = '{names.SCOPE}' OR list_contains(keys, '{names.DATAFACE_OPERATION_NAME}'))
+            AND span.traceId IS NOT NULL {window}"""
 
 
 def items(

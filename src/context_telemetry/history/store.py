@@ -1,6 +1,6 @@
 """Reads a project's local files back and answers questions about a window of them; it judges nothing.
 
-Health counts only spans of our own scope; what neighbours recorded shows in `trace`.
+Health counts only spans that carry an operation of ours; what neighbours recorded shows in `trace`.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class History:
         return self._each(
             Call,
             """SELECT ended, trace_id, coalesce(surface, '-'), coalesce(client, '-'),
-                      coalesce(operation, method, name), coalesce(tool, resource, method, name),
+                      coalesce(operation, method, name), coalesce(tool, resource, method, face, page, name),
                       coalesce(outcome, '-'), coalesce(reasons, []), error_type, error_code, seconds,
                       size, size_limit, pid
                FROM spans WHERE (entry OR (operation IS NULL AND method IS NOT NULL))
@@ -138,8 +138,8 @@ class History:
         )
 
     def sizes(self) -> list[Spread]:
-        """Payload sizes of entries by kind."""
-        return self._spread("entries", "size_kind", "size", "size_limit")
+        """Payload sizes by kind: of entries, and of what an agent's model was given inside of one."""
+        return self._spread("spans", "size_kind", "size", "size_limit")
 
     def ages(self) -> list[Spread]:
         """Ages of what entries served, by layer."""
@@ -162,8 +162,10 @@ class History:
             """SELECT any_value(pid), coalesce(instance, '-'), any_value(coalesce(release, '-')),
                       min(started), max(ended),
                       coalesce(list_sort(list_distinct(list(client) FILTER (entry))), []),
-                      count(*) FILTER (entry)
-               FROM spans GROUP BY instance ORDER BY max(ended) DESC""",
+                      count(*) FILTER (entry),
+                      coalesce(list_sort(list_distinct(list(surface) FILTER (entry))), []),
+                      count(*) FILTER (entry AND outcome <> 'ok') AS not_ok
+               FROM spans GROUP BY instance ORDER BY not_ok > 0 DESC, max(ended) DESC""",
         )
 
     # Events

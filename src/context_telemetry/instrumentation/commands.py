@@ -1,7 +1,149 @@
-"""The `dft` command line as an entry: one `command.run` per invocation."""
+"""The `dft` command line as an entry: one `command.run` per invocation of a command that serves context.
+
+Commands that go on serving (`serve`, `mcp serve`, `chat`, `playground`) are no entries: what they serve is. Of what was
+typed only the command's name is looked at and exported, from a closed list; never an argument.
+"""
 
 from __future__ import annotations
 
-from context_telemetry.instrumentation.hooks import Hook
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-HOOKS: tuple[Hook, ...] = ()
+from opentelemetry import context as otel_context
+from opentelemetry import propagate
+from opentelemetry.context import Context
+from opentelemetry.trace import get_current_span
+
+from context_telemetry.conventions import names
+from context_telemetry.instrumentation.hooks import Hook
+from context_telemetry.observe import failsafe, project, recorder
+from context_telemetry.observe.operation import Operation, error_class
+from context_telemetry.observe.surface import entry_surface
+from context_telemetry.settings import find_project_root
+
+_PROJECT_OPTION, _PROJECT_VARIABLE = "--project-dir", "DFT_PROJECT_DIR"
+_INTERRUPTED = 130
+# How a command says that it ends, by the names that click and Typer (which brings a click of its own) both have.
+_ENDS = frozenset({"Exit", "SystemExit", "Abort"})
+
+
+def command_name(group: Any, typed: Sequence[str]) -> str | None:
+    """The name of the command that ``typed`` asks of the click ``group``, if it is one that serves context."""
+    commands: Any = getattr(group, "commands", None)
+    if not typed or not isinstance(commands, Mapping):
+        return None
+    first, *rest = typed
+    below: Any = getattr(commands.get(first), "commands", ())
+    second = next((word for word in rest if word in below), None)
+    name = first if second is None else f"{first} {second}"
+    return name if name in names.COMMANDS else None
+
+
+def exit_code(error: BaseException | None) -> int:
+    """The exit code that the process has when a command ends with ``error``."""
+    if isinstance(error, KeyboardInterrupt):
+        return _INTERRUPTED
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    code = getattr(error, "exit_code", None)
+    return code if isinstance(code, int) else int(error is not None)
+
+
+def environment_context(environ: Mapping[str, str] = os.environ) -> Context | None:
+    """The context that the caller of this process put into its environment, None without one.
+
+    As OpenTelemetry's "Environment Variables as Context Propagation Carriers" has it: each field of the propagators in
+    upper case (`TRACEPARENT`, `TRACESTATE`, `BAGGAGE`). A span that is current in this process comes first.
+    """
+    if get_current_span().get_span_context().is_valid:
+        return None
+    fields = propagate.get_global_textmap().fields
+    carrier = {
+        field: environ[name] for field in fields if (name := field.upper().replace("-", "_")) in environ
+    }
+    # Onto what is current here: without it, the propagators begin with an empty context.
+    return propagate.extract(carrier, otel_context.get_current()) if carrier else None
+
+
+def _wrap_invoke(invoke: Any) -> Any:
+    """Around the root group's `invoke`: a usage error of a command is an invocation of it too."""
+
+    @functools.wraps(invoke)
+    def observed(self: Any, ctx: Any, *args: Any, **kwargs: Any) -> Any:
+        op = _begin(self, ctx)
+        if op is None:
+            return invoke(self, ctx, *args, **kwargs)
+        op.attach()
+        try:
+            result = invoke(self, ctx, *args, **kwargs)
+        except BaseException as error:
+            _end(op, error)
+            raise
+        else:
+            _end(op, None)
+            return result
+        finally:
+            op.detach()
+
+    return observed
+
+
+def _begin(group: Any, ctx: Any) -> Operation | None:
+    try:
+        held = getattr(
+            ctx, "_protected_args", None
+        )  # click up to 8.1 calls it otherwise, and 8.2 warns of that
+        typed = [*(getattr(ctx, "protected_args", ()) if held is None else held), *ctx.args]
+        name = command_name(group, typed)
+        if name is None or not set(ctx.help_option_names).isdisjoint(typed):
+            return None
+        # Where telemetry goes hangs on the project, and the span starts before Dataface opens one.
+        project.opened(_project_root(typed))
+        if not recorder.live():
+            return None
+        context = environment_context()
+        return Operation(
+            "command.run",
+            {names.DATAFACE_COMMAND_NAME: name},
+            span_name=f"dft {name}",
+            surface=entry_surface("cli", context),
+            context=context,
+        )
+    except Exception as error:
+        failsafe.caught("command", error)
+        return None
+
+
+def _project_root(typed: Sequence[str]) -> Path | None:
+    """The project that is named, found as commands find theirs; None: the one around the working directory."""
+    named = os.environ.get(_PROJECT_VARIABLE)
+    for word, following in zip(typed, [*typed[1:], ""], strict=True):
+        if word == _PROJECT_OPTION:
+            named = following
+        elif word.startswith(f"{_PROJECT_OPTION}="):
+            named = word.partition("=")[2]
+    if not named:
+        return None
+    folder = Path(named)
+    return find_project_root(folder) or folder.resolve()
+
+
+def _end(op: Operation, error: BaseException | None) -> None:
+    try:
+        code = exit_code(error)
+        op.attributes[names.PROCESS_EXIT_CODE] = code
+        if code and error is not None:
+            said = type(error).__name__ in _ENDS  # what made the command end so is what failed inside
+            op.failed("_OTHER" if said else error_class(error), recorder.error_code(error))
+    except Exception as problem:
+        failsafe.caught("command", problem)
+    op.finish()
+
+
+HOOKS = (
+    # The class of the root command is Dataface's own, so nobody else's commands pass here.
+    Hook("dataface.cli.main", "app.info.cls.invoke", _wrap_invoke, parameters=("ctx",)),
+)

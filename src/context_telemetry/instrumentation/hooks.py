@@ -30,7 +30,8 @@ class Hook:
     ``target`` is a path inside ``module``: ``function``, ``Class.method`` or ``TABLE[*]`` (every value of a dict).
     ``aliases`` are other places that bind the same object at import, as ``module:path``. ``parameters`` are names that
     the observed function must have, or the hook is not placed. ``since`` and ``until`` bound the Dataface releases
-    (inclusive) that have it.
+    (inclusive) that have it. ``optional`` names the package that the row is for where Dataface does without it: no
+    such package, no need of the row.
     """
 
     module: str
@@ -40,6 +41,7 @@ class Hook:
     parameters: tuple[str, ...] = ()
     since: str = "0.1.2"
     until: str | None = None
+    optional: str | None = None
 
     @property
     def id(self) -> str:
@@ -53,7 +55,11 @@ class Hook:
 
 @dataclass
 class HookState:
-    """Where one hook stands: ``waiting`` (its module is not imported yet), ``active``, ``absent`` or ``failed``."""
+    """Where one hook stands.
+
+    ``waiting`` (its module is not imported yet), ``active``, ``absent``, ``failed``, or ``unneeded`` (the package that
+    it is for is not installed).
+    """
 
     id: str
     state: str = "waiting"
@@ -120,7 +126,9 @@ class Installation:
             for hook in self.hooks:
                 state = self.states[hook.id]
                 parent = hook.module.rpartition(".")[0]
-                if state.state == "waiting" and parent in sys.modules and not _exists(hook.module):
+                if state.state == "waiting" and hook.optional and not _exists(hook.optional):
+                    state.state, state.detail = "unneeded", f"{hook.optional} is not installed"
+                elif state.state == "waiting" and parent in sys.modules and not _exists(hook.module):
                     state.state, state.detail = "absent", f"there is no module {hook.module}"
 
     def _find_copies(self, hook: Hook) -> None:
@@ -186,10 +194,20 @@ def _bindings(module: ModuleType, path: str) -> Iterator[_Placed]:
             )
         return
     # The raw attribute: a class's own static and class methods must go back as what they were.
-    holder = vars(owner) if owner is not None else {}
-    if last not in holder:
+    holder = vars(owner) if hasattr(owner, "__dict__") else {}
+    if last in holder:
+        # An instance may be frozen: its own `__setattr__` would refuse.
+        replace = setattr if isinstance(owner, (type, ModuleType)) else object.__setattr__
+        yield _Placed(lambda: vars(owner).get(last), lambda new: replace(owner, last, new), holder[last], None)
+        return
+    inherited = inspect.getattr_static(owner, last, None) if isinstance(owner, type) else None
+    if inherited is None:
         raise LookupError(f"{module.__name__} has no {path}")
-    yield _Placed(lambda: vars(owner).get(last), lambda new: setattr(owner, last, new), holder[last], None)
+
+    def put(new: Any) -> None:  # other classes inherit it too: this one gets its own, and loses it again
+        delattr(owner, last) if new is inherited else setattr(owner, last, new)
+
+    yield _Placed(lambda: vars(owner).get(last), put, inherited, None)
 
 
 def _exists(module: str) -> bool:

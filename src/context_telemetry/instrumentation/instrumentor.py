@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
@@ -16,6 +16,7 @@ from context_telemetry.instrumentation import (
     catalog,
     commands,
     context,
+    enrichment,
     freshness,
     manifest,
     mcp,
@@ -27,7 +28,7 @@ from context_telemetry.instrumentation import (
     tools,
 )
 from context_telemetry.instrumentation.hooks import Hook, HookState, Installation, version
-from context_telemetry.observe import failsafe, project, recorder
+from context_telemetry.observe import board, failsafe, project, recorder
 from context_telemetry.observe.fork import renew_in_child
 
 HOOKS: tuple[Hook, ...] = (
@@ -96,7 +97,13 @@ class DatafaceInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # see its i
             _installation.remove()
             _installation = None
             manifest.forget()
+            context.forget()
+            enrichment.forget()
+            private.forget()
             project.forget()
+            pages.forget()
+            freshness.forget()
+            board.forget()
             recorder.forget()
 
 
@@ -125,7 +132,11 @@ def probe() -> list[HookState]:
     if fresh:
         instrumentor.instrument(skip_dep_check=True)
     try:
+        if _installation is not None:
+            _installation.settle()
         for state in hook_states():
+            if state.state == "unneeded":
+                continue
             module = state.id.partition(":")[0]
             try:
                 importlib.import_module(module)
@@ -144,6 +155,7 @@ def report_state() -> None:
     states = hook_states()
     counted = {name: sum(each.state == name for each in states) for name in ("active", "absent", "failed")}
     missing = [each.id for each in states if each.state in ("absent", "failed")]
+    errors, drops = failsafe.errors(), failsafe.drops()
     recorder.event(
         names.EVENT_CONTEXT_TELEMETRY_STATE,
         {
@@ -151,8 +163,17 @@ def report_state() -> None:
             names.CONTEXT_TELEMETRY_HOOKS_ABSENT: counted["absent"],
             names.CONTEXT_TELEMETRY_HOOKS_FAILED: counted["failed"],
             names.CONTEXT_TELEMETRY_HOOKS_MISSING: missing,
-            names.CONTEXT_TELEMETRY_ERRORS: sum(failsafe.errors().values()),
-            names.CONTEXT_TELEMETRY_DROPPED: sum(failsafe.drops().values()),
+            names.CONTEXT_TELEMETRY_ERRORS: sum(errors.values()),
+            names.CONTEXT_TELEMETRY_DROPPED: sum(drops.values()),
+            **_by_place(names.METRIC_CONTEXT_TELEMETRY_ERRORS, errors),
+            **_by_place(names.METRIC_CONTEXT_TELEMETRY_DROPPED, drops),
         },
         warning=bool(missing),
     )
+
+
+def _by_place(metric: str, counts: Mapping[str, int]) -> dict[str, int]:
+    """The attributes that ``metric`` reads its points from, one per part of the library, also where it is none."""
+    parts = next(each.parts for each in names.METRICS if each.name == metric) or {}
+    found = failsafe.by_part(counts)
+    return {attribute: found.get(part, 0) for part, attribute in parts.items()}

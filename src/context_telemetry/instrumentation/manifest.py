@@ -11,73 +11,119 @@ import datetime
 import hashlib
 import json
 import os
+import re
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation.hooks import Hook
-from context_telemetry.observe import recorder, worker
+from context_telemetry.observe import board, failsafe, recorder, worker
 from context_telemetry.observe.fork import renew_in_child
-from context_telemetry.observe.observed import Plan, observe
+from context_telemetry.observe.observed import Plan, observe, tap
 from context_telemetry.observe.operation import current
-from context_telemetry.observe.reading import Call, Reading, reader
+from context_telemetry.observe.reading import Call, Reader, Reading, reader
 
 _TARGET = "target/manifest.json"
-_ARTIFACT = "dbt_manifest"
+ARTIFACT = "dbt_manifest"
+"""What the manifest is called in events, and its layer in the catalogue."""
+AGE = "manifest age"
+"""The note that a load leaves to the operation which it was done for: the manifest's age, None when it has none."""
 # A larger manifest is not parsed a second time in the background: parsing holds the interpreter for its whole length.
 _MAX_PARSED = 32 * 1024 * 1024
 # The node types that are built from a file of their own, and the files whose checksum dbt takes from their contents.
 _CHECKED_TYPES = frozenset({"model", "seed", "snapshot"})
 _CHECKED_SUFFIXES = (".sql", ".py", ".csv")
 
+# A call of dbt's in SQL, in any of its spellings.
+_REFERENCE = re.compile(r"\{\{-?\s*(?:ref|source)\s*\(")
+
 _Identity = tuple[str, int, int, int]
 
+consumers: list[Callable[[Path, dict[str, Any]], None]] = []
+"""Who else wants the parsed manifest of a watched project: called in the worker with its root, once for each version.
 
-# -- the reader of `load_dbt_manifest` -----------------------------------------------------------
+What was parsed is handed on and not kept: a consumer keeps what it needs of it.
+"""
+
+findings: dict[str, Callable[[Path], bool]] = {}
+"""Reasons that consumers find in it: each is asked at every call that loads the manifest, so it only looks up."""
 
 
-@reader(
-    reasons=(
-        "manifest_missing",
-        "manifest_unreadable",
-        "manifest_incomplete",
-        "manifest_substituted",
-        "manifest_stale",
-    ),
-    layers=("dbt_manifest",),
+# -- the readers of `load_dbt_manifest` ----------------------------------------------------------
+
+_REASONS = (
+    "manifest_missing",
+    "manifest_unreadable",
+    "manifest_incomplete",
+    "manifest_substituted",
+    "manifest_stale",
+    "enrichment_lost",
 )
+
+
+@reader(reasons=_REASONS, layers=("dbt_manifest",))
 def read_manifest(call: Call) -> Reading | None:
     """The state and the age of the manifest that this call was given."""
     if call.error is not None:
         return Reading(reasons=("manifest_unreadable",))
-    served: Any = call.argument("project")
-    present = _exists(served, _TARGET)
-    manifest = call.result
-    if manifest is None:
-        if present:
-            return Reading(reasons=("manifest_unreadable",))
+    served: Any = call.argument("project") or call.argument("project_path")
+    reasons = _state(served, call.result)
+    if "manifest_missing" in reasons:
         needed = _exists(served, "dbt_project.yml") or _for_a_query()
-        return Reading(reasons=("manifest_missing",)) if needed else None
+        return Reading(reasons=reasons) if needed else None
+    if "manifest_unreadable" in reasons:
+        return Reading(reasons=reasons)
+    old = age(call.result)
+    op = current()
+    if op is not None and op.parent is not None:
+        op.parent.notes[AGE] = old
+    return Reading(reasons=reasons, ages={} if old is None else {ARTIFACT: old}, layers=(ARTIFACT,))
+
+
+@reader(reasons=_REASONS, layers=("dbt_manifest",))
+def read_eager(call: Call) -> Reading | None:
+    """Before 0.3.1 an adapter loads it with its first query, whatever that is: the query knows if it matters."""
+    return None if call.error is None and _for_a_query() else read_manifest(call)
+
+
+def _tap_references(call: Call) -> None:
+    """Before 0.3.1: a query's ``ref()`` or ``source()`` is looked up in what its adapter has loaded, if anything."""
+    op, sql, adapter = current(), call.argument("sql"), call.argument("self")
+    if op is None or not isinstance(sql, str) or _REFERENCE.search(sql) is None:
+        return
+    loaded = getattr(adapter, "_manifest", None)
+    served = getattr(adapter, "dbt_project_path", None) or getattr(adapter, "project", None)
+    reasons = _state(served, loaded)
+    if reasons:
+        op.degraded(*reasons)
+    old = age(loaded)
+    if old is not None:
+        op.age(ARTIFACT, old)
+
+
+def _state(served: Any, manifest: Any) -> tuple[str, ...]:
+    """What is wrong with the manifest that was loaded for a project, or the folder of one."""
+    present = served is not None and _exists(served, _TARGET)
+    if manifest is None:
+        return ("manifest_unreadable" if present else "manifest_missing",)
     if not _is_manifest(manifest):
-        return Reading(reasons=("manifest_unreadable",))
-    reasons = []
-    if not present:
-        reasons.append("manifest_substituted")
+        return ("manifest_unreadable",)
+    reasons = [] if present else ["manifest_substituted"]
     if not manifest.get("nodes"):
         reasons.append("manifest_incomplete")
-    elif present and _is_stale(served):
-        reasons.append("manifest_stale")
-    age = _age(manifest)
-    return Reading(reasons=tuple(reasons), ages={} if age is None else {_ARTIFACT: age}, layers=(_ARTIFACT,))
+    elif present:
+        reasons += _found(served)
+    return tuple(reasons)
 
 
 def _exists(served: Any, path: str) -> bool:
-    """Whether the project has the file; one that may not be looked at is there."""
+    """Whether the project, or the folder of one, has the file; one that may not be looked at is there."""
     try:
-        return bool(served.exists(path))
+        return (served / path).exists() if isinstance(served, Path) else bool(served.exists(path))
     except OSError:
         return True
 
@@ -99,7 +145,11 @@ def _for_a_query() -> bool:
 def generated_at(manifest: Any) -> float | None:
     """The Unix time at which dbt wrote the manifest (``metadata.generated_at``), None when it does not say."""
     metadata = manifest.get("metadata") if isinstance(manifest, dict) else None
-    text = metadata.get("generated_at") if isinstance(metadata, dict) else None
+    return unix_time(metadata.get("generated_at")) if isinstance(metadata, dict) else None
+
+
+def unix_time(text: Any) -> float | None:
+    """The Unix time of an ISO 8601 text, which is in UTC where it names no zone; None of anything else."""
     if not isinstance(text, str):
         return None
     try:
@@ -111,15 +161,27 @@ def generated_at(manifest: Any) -> float | None:
     return when.timestamp()
 
 
-def _age(manifest: Any) -> float | None:
+def age(manifest: Any) -> float | None:
+    """How many seconds ago dbt wrote the manifest, None when it does not say."""
     built = generated_at(manifest)
     return None if built is None else max(0.0, time.time() - built)
 
 
-def _is_stale(served: Any) -> bool:
-    root = getattr(served, "root", None)
-    watched = _watched.get(str(root)) if isinstance(root, Path) else None
-    return watched is not None and watched.is_stale()
+def _found(served: Any) -> list[str]:
+    """What the worker has found in the manifest file as it is on disk now; of one that is new to it, nothing yet."""
+    watched = _watched.get(str(_root(served)))
+    if watched is None or not watched.is_current():
+        return []
+    stale = ["manifest_stale"] if watched.stale else []
+    return stale + [reason for reason, holds in findings.items() if holds(watched.root)]
+
+
+def _root(served: Any) -> Path | None:
+    """The folder of a project, None where it lies in none. Releases before 0.2.0 hand the folder itself around."""
+    root = (
+        served if isinstance(served, Path) else getattr(served, "root", None)
+    )  # a path has a `root` of its own
+    return root if isinstance(root, Path) else None
 
 
 # -- the worker's side ---------------------------------------------------------------------------
@@ -144,9 +206,16 @@ class _Watched:
     _expected: dict[str, tuple[str, str]] = field(default_factory=dict)
     _seen: dict[str, tuple[_Identity | None, bool]] = field(default_factory=dict)
 
-    def is_stale(self) -> bool:
-        """The verdict for the manifest file as it is on disk now; no verdict yet is not stale."""
-        return self.stale and self.identity == _identity(str(self.root / _TARGET))
+    def is_current(self) -> bool:
+        """Whether the verdict is about the manifest file as it is on disk now."""
+        return self.identity is not None and self.identity == _identity(str(self.root / _TARGET))
+
+    def known_state(self) -> str | None:
+        """The state of the file that is on disk now; None while that has not been looked at, or is too large to be."""
+        identity = _identity(str(self.root / _TARGET))
+        if identity != self.identity or (identity is not None and identity[3] > _MAX_PARSED):
+            return None
+        return self.state
 
     def look(self) -> None:
         """Read the manifest if it is new, compare the model files that changed, and say what is different."""
@@ -165,6 +234,8 @@ class _Watched:
             if not manifest.get("nodes"):
                 self._conclude(identity, False, "incomplete", built)
                 return
+            if identity[3] <= _MAX_PARSED:
+                self._hand_on(manifest)
         elif self.state in ("unreadable", "incomplete"):
             return
         stale = self._has_sources() and any(
@@ -185,6 +256,13 @@ class _Watched:
             return None
         return manifest if _is_manifest(manifest) else None
 
+    def _hand_on(self, manifest: dict[str, Any]) -> None:
+        for consumer in consumers:
+            try:
+                consumer(self.root, manifest)
+            except Exception as error:
+                failsafe.caught("manifest consumer", error)
+
     def _differs(self, path: str, algorithm: str, checksum: str) -> bool:
         identity = _identity(str(self.root / path))
         known = self._seen.get(path)
@@ -199,22 +277,14 @@ class _Watched:
         self.identity, self.stale, self.state = identity, stale, state
         if (state, identity) != (was_state, was_identity) and not (state == "missing" and was_state is None):
             attributes: dict[str, Any] = {
-                names.DATAFACE_ARTIFACT: _ARTIFACT,
+                names.DATAFACE_ARTIFACT: ARTIFACT,
                 names.DATAFACE_ARTIFACT_STATE: state,
             }
             if built is not None:
                 attributes[names.DATAFACE_ARTIFACT_BUILT_AT] = built
             recorder.event(names.EVENT_DATAFACE_ARTIFACT_CHANGED, attributes, warning=state != "ok")
         if stale != was_stale:
-            recorder.event(
-                names.EVENT_DATAFACE_DEGRADATION,
-                {
-                    names.DATAFACE_DEGRADATION_REASON: "manifest_stale",
-                    names.DATAFACE_DEGRADATION_STATE: "began" if stale else "cleared",
-                    names.DATAFACE_DEGRADATION_OBJECT: _TARGET,
-                },
-                warning=stale,
-            )
+            board.told("manifest_stale", ARTIFACT, stale)
 
 
 def _checksums(manifest: dict[str, Any]) -> dict[str, tuple[str, str]]:
@@ -257,15 +327,25 @@ _lock = threading.Lock()
 
 
 def watch(served: Any) -> None:
-    """Keep a verdict on the manifest of a project that lies in a folder, if it is a dbt project at all."""
-    root = getattr(served, "root", None)
-    if not isinstance(root, Path):
+    """Keep a verdict on the manifest of a project that lies in a folder, if it is a dbt project at all.
+
+    ``served`` is a project of Dataface, or the folder of one.
+    """
+    root = _root(served)
+    if root is None:
         return
     with _lock:
-        if str(root) in _watched or not (served.exists("dbt_project.yml") or served.exists(_TARGET)):
+        if str(root) in _watched or not (_exists(served, "dbt_project.yml") or _exists(served, _TARGET)):
             return
-        watched = _watched[str(root)] = _Watched(root)
-    worker.watch(f"manifest {root}", watched.look)
+        real = root.resolve()
+        watched = _watched.get(str(real)) or _Watched(real)
+        _watched[str(root)] = _watched[str(real)] = watched
+    worker.watch(f"manifest {real}", watched.look)
+
+
+def watched(root: Path) -> _Watched | None:
+    """What is known of the manifest of the project at ``root``; None where nobody watches it."""
+    return _watched.get(str(root))
 
 
 def _renew() -> None:
@@ -279,20 +359,41 @@ renew_in_child(_renew)
 def forget() -> None:
     """Stop all watches."""
     with _lock:
-        for root in _watched:
-            worker.unwatch(f"manifest {root}")
+        for watched in _watched.values():
+            worker.unwatch(f"manifest {watched.root}")
         _watched.clear()
 
 
-HOOKS = (
-    Hook(
-        "dataface.core.execute.adapters.dbt_utils",
-        "load_dbt_manifest",
-        lambda function: observe(function, Plan("manifest.load", reader=read_manifest)),
-        aliases=(
-            "dataface.core.inspect.resolver:load_dbt_manifest",
-            "dataface.core.inspect.sources.dbt:load_dbt_manifest",
+_UTILS = "dataface.core.execute.adapters.dbt_utils"
+_INSPECTION = ("dataface.core.inspect.resolver", "dataface.core.inspect.sources.dbt")
+
+
+def _row(target: str, read: Reader, parameter: str, *aliases: str, since: str, until: str | None) -> Hook:
+    return Hook(
+        _UTILS,
+        target,
+        lambda function: observe(
+            function, Plan("manifest.load", {names.DATAFACE_ARTIFACT: ARTIFACT}, reader=read)
         ),
-        parameters=("project",),
-    ),
+        aliases=tuple(f"{module}:{target}" for module in aliases),
+        parameters=(parameter,),
+        since=since,
+        until=until,
+    )
+
+
+def _references(module: str, adapter: str) -> Hook:
+    target = f"{adapter}._resolve_dbt_sql"
+    return Hook(module, target, tap(_tap_references), parameters=("sql",), until="0.3.0")
+
+
+HOOKS = (
+    _row("load_dbt_manifest", read_manifest, "project", *_INSPECTION, since="0.3.1", until=None),
+    _row("load_dbt_manifest", read_eager, "project", *_INSPECTION, since="0.3.0", until="0.3.0"),
+    # 0.2.0 has one way to it for introspection and another one for queries.
+    _row("load_manifest_via_project", read_manifest, "project", *_INSPECTION, since="0.2.0", until="0.2.0"),
+    _row("load_dbt_manifest", read_eager, "project_path", since="0.2.0", until="0.2.0"),
+    _row("load_dbt_manifest", read_eager, "project_path", *_INSPECTION, since="0.1.2", until="0.1.5"),
+    _references("dataface.core.execute.adapters.dbt_adapter", "DbtAdapter"),
+    _references("dataface.core.execute.adapters.sql_adapter", "SqlAdapter"),
 )

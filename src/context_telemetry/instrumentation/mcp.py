@@ -24,7 +24,7 @@ from context_telemetry.conventions import names
 from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.limits.clients import client_id
 from context_telemetry.limits.payloads import is_static_resource, is_static_tool
-from context_telemetry.observe import failsafe, recorder
+from context_telemetry.observe import failsafe, fingerprint, recorder
 from context_telemetry.observe.fork import renew_in_child
 from context_telemetry.observe.operation import Operation, error_class
 from context_telemetry.observe.payload import utf8_size
@@ -58,6 +58,8 @@ class _Session:
     started: float = field(default_factory=time.monotonic)
     client: str = "other"
     protocol: str | None = None
+    tools: str | None = None
+    """The digest of the list of tools that the client was given."""
     pending: dict[str | int | None, Operation] = field(default_factory=dict)
 
     # -- what comes in and goes out ---------------------------------------------------------------
@@ -144,6 +146,8 @@ class _Session:
             links=links,
         )
         op.client = self.client
+        if self.tools is not None:
+            op.context_part("tool_list", self.tools)
         former = self.pending.pop(request_id, None)
         if former is not None:  # the client used its id again, and no answer will tell the two apart
             former.failed("_OTHER")
@@ -161,6 +165,10 @@ class _Session:
         elif op.name == "resource.read":
             size = sum(_content_size(part) for part in result.get("contents", ()))
             op.payload(size, "resource", is_static_resource(str(op.attributes.get(names.MCP_RESOURCE_URI))))
+        elif isinstance(result.get("tools"), list):
+            size, self.tools = fingerprint.measure(result["tools"])
+            op.payload(size, "tool_list")
+            op.context_part("tool_list", self.tools)
         elif op.name == "mcp.initialize":
             self.protocol = str(result.get("protocolVersion", "")) or None
             op.attributes.update(self._common())

@@ -1,7 +1,212 @@
-"""The private package `dataface_super_schema`, by its documented names, where it is installed."""
+"""Dataface's private package `dataface_super_schema`, by its documented names, where it is installed.
+
+Its profiles are served before anything else, whatever their age, and a cache that cannot be read only means that the
+warehouse is asked. Nobody here has seen the package: the rows follow the names that the public wheel imports and that
+Dataface's documents give, a name that is not there is `absent`, and readers take the shapes that they find.
+"""
 
 from __future__ import annotations
 
-from context_telemetry.instrumentation.hooks import Hook
+import datetime
+import functools
+import math
+import time
+import types
+from pathlib import Path
+from typing import Any
 
-HOOKS: tuple[Hook, ...] = ()
+from context_telemetry.conventions import names
+from context_telemetry.instrumentation.hooks import Hook, Wrap
+from context_telemetry.instrumentation.manifest import unix_time
+from context_telemetry.observe import board, recorder
+from context_telemetry.observe.observed import Plan, observe, tap
+from context_telemetry.observe.operation import current
+from context_telemetry.observe.payload import utf8_size
+from context_telemetry.observe.reading import Call, Reading, reader
+
+_PACKAGE = "dataface_super_schema"
+_LAYER = _ARTIFACT = "super_schema"
+_CACHE = "target/super_schema.json"
+# Bytes of a file in which there is nothing to be read: an empty mapping and a line's end.
+_EMPTY = 4
+
+
+def _moment(said: Any) -> float | None:
+    """The Unix time of a moment, be it a ``datetime`` or its text."""
+    return unix_time(said.isoformat() if isinstance(said, datetime.datetime) else said)
+
+
+# -- profiling, and the file that profiles are kept in -------------------------------------------
+
+
+@reader()
+def read_profiling(call: Call) -> Reading | None:
+    """The table that was profiled."""
+    table = call.argument("model")
+    return Reading(coordinates={"table": table}) if isinstance(table, str) else None
+
+
+def _saved(call: Call) -> None:
+    """A profile was written into the cache: it is as new as that profile."""
+    if call.error is None:
+        profile = call.argument("profile")
+        built = _moment(_field(profile, "profiled_at"))
+        _artifact(_place(call.argument("self")), "ok", time.time() if built is None else built)
+
+
+def _opened(call: Call) -> None:
+    """The cache is about to be used; whether there is any is known now."""
+    storage = call.argument("self")
+    if call.error is None and _size(storage) == 0:
+        _artifact(_place(storage), "missing", None)
+
+
+def _field(of: Any, name: str) -> Any:
+    return of.get(name) if isinstance(of, dict) else getattr(of, name, None)
+
+
+# -- profiles that are served --------------------------------------------------------------------
+
+
+@reader(layers=(_LAYER,))
+def read_profiles(call: Call) -> Reading | None:
+    """That the cache had an answer, and the age of the profile where it is that of one table."""
+    if not isinstance(call.result, dict):
+        return None
+    profiled = _moment(call.result.get("profiled_at"))
+    ages = {} if profiled is None else {_LAYER: max(0.0, time.time() - profiled)}
+    return Reading(layers=(_LAYER,), ages=ages)
+
+
+def _dated(call: Call) -> None:
+    """The resolver asks the cache for its date whenever it has served from it."""
+    op, built = current(), _moment(call.result)
+    if op is not None and built is not None:
+        op.age(_LAYER, max(0.0, time.time() - built))
+        _artifact(_place(call.argument("self")), "ok", built)
+
+
+def _read(call: Call) -> None:
+    """The cache's file was read. Nothing came of it, or an exception did, although there is something in it."""
+    op, source = current(), call.argument("self")
+    if call.result:
+        if _told.get(place := _place(source)) == _UNREADABLE:
+            _artifact(place, "ok", _moment(_field(call.result, "generated_at")))
+    elif op is not None and (_size(source) or 0) > _EMPTY:
+        op.degraded("layer_unavailable")
+        op.attributes[names.DATAFACE_ARTIFACT] = _ARTIFACT
+        _artifact(_place(source), *_UNREADABLE)
+
+
+def _place(of: Any) -> Path | None:
+    """The file that a source or a storage reads, where it is one: their fields are storages, paths and projects."""
+    for each in getattr(of, "__dict__", {}).values():
+        if isinstance(each, Path):
+            return each
+        root = getattr(each, "root", None)
+        if isinstance(root, Path):
+            return root / _CACHE
+        if type(each).__module__.startswith(_PACKAGE) and (found := _place(each)) is not None:
+            return found
+    return None
+
+
+def _size(of: Any) -> float | None:
+    """The bytes of the file; 0 where there is none, None where it is not known which, infinity where it is hidden."""
+    place = _place(of)
+    try:
+        return None if place is None else place.stat().st_size
+    except FileNotFoundError:
+        return 0
+    except OSError:
+        return math.inf
+
+
+_UNREADABLE = ("unreadable", None)
+_told: dict[Path | None, tuple[str, float | None]] = {}
+
+
+def _artifact(place: Path | None, state: str, built: float | None) -> None:
+    """Say what the cache was found to be, when that is new."""
+    if _told.get(place) == (state, built):
+        return
+    _told[place] = (state, built)
+    attributes: dict[str, Any] = {names.DATAFACE_ARTIFACT: _ARTIFACT, names.DATAFACE_ARTIFACT_STATE: state}
+    if built is not None:
+        attributes[names.DATAFACE_ARTIFACT_BUILT_AT] = built
+    recorder.event(names.EVENT_DATAFACE_ARTIFACT_CHANGED, attributes, warning=state == "unreadable")
+    if state != "unreadable":  # where it is, the call that met it begins the degradation
+        board.told("layer_unavailable", _ARTIFACT, False)
+
+
+def forget() -> None:
+    """Say it all again to whoever records next."""
+    _told.clear()
+
+
+# -- what is built of them -----------------------------------------------------------------------
+
+
+@reader()
+def read_schema_context(call: Call) -> Reading | None:
+    """The size of the text that goes into a prompt."""
+    if not isinstance(call.result, str):
+        return None
+    return Reading(payload_size=utf8_size(call.result), payload_kind="schema_context")
+
+
+# -- rows ----------------------------------------------------------------------------------------
+
+
+def _as_it_is(wrap: Wrap) -> Wrap:
+    """``wrap`` for whatever kind of attribute bears the documented name; LookupError where it is none to be called."""
+
+    def place(original: Any) -> Any:
+        if isinstance(original, (classmethod, staticmethod)):
+            return type(original)(wrap(original.__func__))
+        if isinstance(original, property) and original.fget is not None:
+            return property(wrap(original.fget), original.fset, original.fdel, original.__doc__)
+        if isinstance(original, functools.cached_property):
+            cached = functools.cached_property(wrap(original.func))
+            cached.__set_name__(object, str(original.attrname))
+            return cached
+        if not isinstance(
+            original, types.FunctionType
+        ):  # nor `object.__init__`, where a class has none of its own
+            raise LookupError(f"what bears the name is a {type(original).__name__}")
+        return wrap(original)
+
+    return place
+
+
+def _row(module: str, target: str, wrap: Wrap, since: str = "0.1.2", until: str | None = None) -> Hook:
+    return Hook(f"{_PACKAGE}.{module}", target, _as_it_is(wrap), since=since, until=until, optional=_PACKAGE)
+
+
+def _observed(operation: str, read: Any = None) -> Wrap:
+    plan = Plan(operation, reader=read)
+    return lambda function: observe(function, plan)
+
+
+_STORAGE, _SOURCE = "inspect.storage", "inspect.sources.super_schema"
+
+HOOKS: tuple[Hook, ...] = (
+    _row("inspect.inspector", "TableInspector.inspect_table", _observed("catalog.profile", read_profiling)),
+    _row("cli.commands.inspect", "inspect_all_command", _observed("catalog.profile")),
+    _row(_STORAGE, "InspectionStorage.__init__", tap(_opened, outside=True)),
+    _row(_STORAGE, "InspectionStorage.save_inspection", tap(_saved, outside=True)),
+    _row(_STORAGE, "ProjectInspectionStorage.__init__", tap(_opened, outside=True), since="0.3.0"),
+    _row(_SOURCE, "SuperSchemaSource.list_schemas", _observed("catalog.resolve", read_profiles)),
+    _row(_SOURCE, "SuperSchemaSource.list_tables", _observed("catalog.resolve", read_profiles)),
+    _row(_SOURCE, "SuperSchemaSource.profile_table", _observed("catalog.profile", read_profiles)),
+    _row(_SOURCE, "SuperSchemaSource.generated_at", tap(_dated)),
+    _row(_SOURCE, "SuperSchemaSource._read_raw", tap(_read)),
+    _row(
+        "ai_schema_context",
+        "get_schema_context",
+        _observed("context.build", read_schema_context),
+        until="0.2.0",
+    ),
+    _row("inspect.relationship_context", "load_relationship_context", _observed("enrichment.load")),
+    _row("inspect.relationship_warnings", "enrich_dashboard_fanout_warnings", _observed("enrichment.load")),
+)

@@ -7,12 +7,15 @@ never kept.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from pathlib import Path, PurePath
 from typing import Any
 
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
+from context_telemetry.instrumentation import freshness, given
 from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.instrumentation.metadata_sql import reads_metadata
 from context_telemetry.instrumentation.tools import error_code, known_code
@@ -28,6 +31,7 @@ _DB_SYSTEMS = {
     "sqlserver": "microsoft.sql_server",
     "fabric": "microsoft.sql_server",
 }
+_ADAPTERS = "dataface.core.execute.adapters"
 _CATALOG_OPERATIONS = frozenset({"catalog.resolve", "catalog.profile", "query.describe", "query.execute"})
 
 
@@ -46,7 +50,7 @@ def _asked(call: Call) -> tuple[str, Mapping[str, AttributeValue]]:
         if reads_metadata(sql):
             attributes[names.DATAFACE_CATALOG_LAYERS] = ("metadata_sql",)
             return "catalog.resolve", attributes
-    elif getattr(query, "query_type", None) == "schema":
+    elif getattr(query, "query_type", None) in ("schema", "schema_resolver"):  # the second before 0.1.5
         attributes.update(_schema_coordinates(query))
     return "query.execute", attributes
 
@@ -63,31 +67,36 @@ def _schema_coordinates(query: Any) -> dict[str, AttributeValue]:
 @reader(reasons=("source_substituted", "source_unconfigured"), layers=("metadata_sql",))
 def read_execute(call: Call) -> Reading | None:
     """Outcome, rows and connection of one query; the reasons of a source that was not the one asked for."""
-    op, result = current(), call.result
+    op, result, query = current(), call.result, call.argument("query")
     notes = op.notes if op is not None else {}
     decision: _SourceDecision | None = notes.get("source")
-    ran = isinstance(getattr(call.argument("query"), "sql", None), str) and not (
-        "refused" in notes or "profile" in notes or _is_refusal(call.error)
-    )
-    answered_for = _answers_for(notes.get("adapter"), decision)
-    reasons, unresolved = _source_reasons(decision, elsewhere=not answered_for, ran=ran)
+    is_sql = isinstance(getattr(query, "sql", None), str)
+    failed = getattr(result, "error", None) is not None
+    if is_sql and getattr(query, "source", None) is None:
+        asks_catalog = op is not None and op.name == "catalog.resolve"
+        reasons = _sourceless(call.argument("self"), notes, failed=failed, asks_catalog=asks_catalog)
+        unresolved = len(reasons)
+    else:
+        ran = is_sql and not ("refused" in notes or "profile" in notes or _is_refusal(call.error))
+        elsewhere = not _answers_for(notes.get("adapter"), decision)
+        reasons, unresolved = _source_reasons(decision, elsewhere=elsewhere, ran=ran)
     if result is None:
         return Reading(reasons=reasons, unresolved=unresolved)
     attributes: dict[str, AttributeValue] = {}
     error_type = error_code = None
-    if getattr(result, "error", None) is not None:
+    if failed:
         error_type = decision.error_type if decision is not None and decision.error_type else None
         error_type = error_type or notes.get("driver_error") or "_OTHER"
         error_code = known_code(getattr(getattr(result, "error_code", None), "code", None))
         error_code = error_code or (decision.code if decision is not None else None)
-        query = call.argument("query")
-        if getattr(query, "source", None) is None and isinstance(getattr(query, "sql", None), str):
-            reasons, unresolved = _sourceless(call.argument("self"), decision, reasons, unresolved)
+        if is_sql and getattr(query, "source", None) is None and "adapter" not in notes:
             error_code = error_code or "ERR-NO-DEFAULT-SOURCE"
     else:
         rows = getattr(result, "data", None)
         if isinstance(rows, list):
             attributes[names.DB_RESPONSE_RETURNED_ROWS] = len(rows)
+            if is_sql and op is not None and op.name == "catalog.resolve":
+                given.rows_seen(op, rows)
         if op is not None and op.parent is not None:  # a render compares them with what its charts need
             columns = op.parent.notes.setdefault("columns", {})
             columns[call.argument("query_name")] = frozenset(getattr(result, "columns", None) or ())
@@ -134,18 +143,39 @@ def _answers_for(adapter: Any, decision: _SourceDecision | None) -> bool:
 
 
 def _sourceless(
-    registry: Any, decision: _SourceDecision | None, reasons: tuple[str, ...], unresolved: int
-) -> tuple[tuple[str, ...], int]:
-    """SQL that names no source is refused; where the project has none to name, that is the reason."""
-    if decision is None and not registry._sources.all():
-        return (*reasons, "source_unconfigured"), 1
-    return reasons, unresolved
+    registry: Any, notes: Mapping[str, Any], *, failed: bool, asks_catalog: bool
+) -> tuple[str, ...]:
+    """SQL that names no source. From 0.3.0 on it is refused; before, an empty database in memory answers it.
+
+    What asks for nothing of a source (``SELECT 1``) is answered right by any database. What asks for a table or for the
+    catalogue is not: the first fails, the second is told that there is none.
+    """
+    reason = "source_substituted" if registry._sources.all() else "source_unconfigured"
+    if "adapter" not in notes:
+        return (reason,) if failed and reason == "source_unconfigured" else ()
+    asks = notes.get("driver_error") == "CatalogException" if failed else asks_catalog
+    return (reason,) if asks and "default" not in notes and _is_empty(notes["adapter"]) else ()
+
+
+def _is_empty(adapter: Any) -> bool:
+    """Whether an adapter's own connection is to a DuckDB in memory: a file of the dbt project comes before that."""
+    own = getattr(adapter, "source_config", None)
+    if getattr(adapter, "connection_string", getattr(own, "path", None)) != ":memory:":
+        return False
+    folder = getattr(adapter, "dbt_project_path", None)
+    known = getattr(sys.modules.get(f"{_ADAPTERS}.dbt_utils"), "DBT_PROJECT_DB_NAMES", ())
+    return not (isinstance(folder, Path) and any((folder / "data" / name).exists() for name in known))
 
 
 def _tap_resolve(call: Call) -> None:
     """Where the source is decided: configured, left to dbt's default connection, or refused."""
     op, authored = current(), call.argument("authored")
-    if op is None or authored is None:
+    if op is None:
+        return
+    if authored is None:
+        if call.result is not None:  # before 0.2.0 a project may have a default source
+            op.notes["default"] = True
+            _name_system(op, getattr(call.result, "type", None))
         return
     decision = _SourceDecision(authored if isinstance(authored, str) else type(authored).__name__)
     sources = getattr(call.argument("project_sources"), "sources", None)
@@ -166,12 +196,15 @@ def _name_system(op: Operation, source_type: Any) -> None:
         op.attributes[names.DB_SYSTEM_NAME] = _DB_SYSTEMS.get(source_type, source_type)
 
 
-def _tap_get_adapter(call: Call) -> None:
-    op = current()
-    if op is not None and call.result is not None:
-        op.notes["adapter"] = call.result
-        if names.DB_SYSTEM_NAME not in op.attributes:
-            _name_system(op, getattr(call.result, "profile_type", None))
+def _tap_adapter(call: Call) -> None:
+    """The adapter that really answers, and the database file that it answers from."""
+    op, adapter = current(), call.argument("self")
+    if op is None:
+        return
+    op.notes["adapter"] = adapter
+    if names.DB_SYSTEM_NAME not in op.attributes:
+        _name_system(op, getattr(adapter, "profile_type", None))
+    freshness.look_at_file(op, adapter, call.argument("source_config"))
 
 
 def _tap_driver_error(call: Call) -> None:
@@ -244,51 +277,75 @@ def read_describe(call: Call) -> Reading | None:
     return Reading(outcome="failed")
 
 
+def _tap_query_face(call: Call) -> None:
+    """A query that was asked for by its name in a face: the query itself does not know the face."""
+    op, path = current(), getattr(call.result, "path", None)
+    # Where it was not found, the path may be anything that the caller sent.
+    found = bool(getattr(call.result, "success", False))
+    if op is not None and found and isinstance(path, PurePath) and not path.is_absolute():
+        op.attributes.setdefault(names.DATAFACE_FACE, path.as_posix())
+
+
+def _file_source(call: Call) -> tuple[str, Mapping[str, AttributeValue]]:
+    name = call.argument("source_name")
+    known = {names.DATAFACE_CATALOG_SOURCE: object_name(name)} if isinstance(name, str) else {}
+    return "query.execute", known
+
+
+def _validated(module: str, target: str, since: str = "0.1.2", until: str | None = None) -> Hook:
+    """The verb, where a surface calls it. Dataface's own use of the validator below every query is no operation."""
+    return Hook(
+        module,
+        target,
+        lambda function: observe(function, Plan("query.validate")),
+        aliases=("dataface.agent_api:validate_query", "dataface.cli.commands.query:validate_query"),
+        parameters=("sql",),
+        since=since,
+        until=until,
+    )
+
+
+def _driver_error(module: str, since: str, until: str | None = None) -> Hook:
+    return Hook(
+        f"{_ADAPTERS}.{module}",
+        "_classify_duckdb_error",
+        tap(_tap_driver_error),
+        parameters=("exc",),
+        since=since,
+        until=until,
+    )
+
+
 HOOKS = (
     Hook(
-        "dataface.core.execute.adapters.adapter_registry",
+        f"{_ADAPTERS}.adapter_registry",
         "AdapterRegistry.execute",
         lambda function: observe(function, Plan("query.execute", reader=read_execute, before=_asked)),
         parameters=("query",),
     ),
-    Hook(
-        "dataface.core.execute.adapters.adapter_registry",
-        "AdapterRegistry.get_adapter",
-        tap(_tap_get_adapter),
-    ),
-    Hook(
-        "dataface.core.execute.adapters.adapter_registry",
-        "AdapterRegistry.resolve_source_config",
-        tap(_tap_source_config),
-    ),
+    Hook(f"{_ADAPTERS}.base", "BaseAdapter.execute", tap(_tap_adapter), parameters=("source_config",)),
+    Hook(f"{_ADAPTERS}.adapter_registry", "AdapterRegistry.resolve_source_config", tap(_tap_source_config)),
     Hook(
         "dataface.core.execute.source_resolver",
         "DefaultSourceResolver.resolve",
         tap(_tap_resolve),
         parameters=("authored", "face_sources", "project_sources"),
     ),
+    _driver_error("sql_adapter", since="0.1.3", until="0.1.5"),
+    _driver_error("duckdb_adapter", since="0.2.0"),
     Hook(
-        "dataface.core.execute.adapters.duckdb_adapter",
-        "_classify_duckdb_error",
-        tap(_tap_driver_error),
-        parameters=("exc",),
-    ),
-    Hook(
-        "dataface.core.execute.adapters.base",
+        f"{_ADAPTERS}.base",
         "handle_adapter_error",
         tap(_tap_driver_error),
-        aliases=(
-            "dataface.core.execute.adapters.dbt_adapter:handle_adapter_error",
-            "dataface.core.execute.adapters.duckdb_adapter:handle_adapter_error",
-            "dataface.core.execute.adapters.sql_adapter:handle_adapter_error",
-            "dataface.core.execute.adapters.sqlite_adapter:handle_adapter_error",
-            "dataface.core.execute.adapters.http_adapter:handle_adapter_error",
+        aliases=tuple(
+            f"{_ADAPTERS}.{name}_adapter:handle_adapter_error"
+            for name in ("csv", "dbt", "duckdb", "http", "sql", "sqlite")
         ),
         parameters=("error",),
     ),
-    Hook("dataface.core.execute.adapters.dbt_adapter", "_read_target_dict", tap(_tap_profile)),
+    Hook(f"{_ADAPTERS}.dbt_adapter", "_read_target_dict", tap(_tap_profile)),
     Hook(
-        "dataface.core.execute.adapters.dbt_adapter_factory",
+        f"{_ADAPTERS}.dbt_adapter_factory",
         "build_adapter",
         tap(_tap_build_adapter),
         aliases=(
@@ -300,12 +357,23 @@ HOOKS = (
         "dataface.agent_api.describe_query",
         "describe_query",
         lambda function: observe(function, Plan("query.describe", reader=read_describe)),
-        parameters=("sql",),
+        aliases=("dataface.cli.commands.query:describe_query",),
+        parameters=("sql", "source"),
     ),
+    Hook(
+        "dataface.agent_api.query",
+        "query_face",
+        tap(_tap_query_face),
+        aliases=("dataface.agent_api:query_face", "dataface.cli.commands.query:query_face"),
+        parameters=("name", "path"),
+    ),
+    _validated("dataface.agent_api.validate_query", "validate_query"),
+    _validated("dataface.agent_api.project", "Project.validate_query", since="0.1.5", until="0.1.5"),
+    _validated("dataface.agent_api.project_session", "ProjectSession.validate_query", since="0.2.0"),
     Hook(
         "dataface.core.execute.file_source_materializer",
         "FileSourceMaterializer.materialize_and_run",
-        lambda function: observe(function, Plan("query.execute")),
-        parameters=("source_name",),
+        lambda function: observe(function, Plan("query.execute", before=_file_source)),
+        since="0.2.0",
     ),
 )

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from opentelemetry import context as otel_context
@@ -15,13 +16,15 @@ from opentelemetry.context import Context
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
+from context_telemetry.instrumentation import freshness
 from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.instrumentation.tools import known_code
 from context_telemetry.observe.observed import Plan, observe, tap
-from context_telemetry.observe.operation import current
+from context_telemetry.observe.operation import Operation, current
 from context_telemetry.observe.reading import Call, Reading, reader
 
 _DASHBOARD_SEARCH = "dashboard.search"
+_FACES = "faces"
 # An error answer of a resource is this small; a longer text is content.
 _ERROR_TEXT_LIMIT = 4_096
 
@@ -56,7 +59,7 @@ def _lacks_data(chart: Any, failed: Any, columns: dict[str, frozenset[str]]) -> 
     return bool(found) and not found.issuperset(_needed_columns(chart))
 
 
-def _tap_render(call: Call) -> None:
+def tap_render(call: Call) -> None:
     """The one place that has the face and its executor: the charts that the layout has, and those without their data.
 
     The result names only charts that were drawn: neither one on a tab that is not shown, nor, in the formats for
@@ -68,37 +71,49 @@ def _tap_render(call: Call) -> None:
     charts = list(_charts(getattr(call.argument("face"), "layout", None)))
     failed = getattr(call.argument("executor"), "_query_errors", {})
     columns = op.notes.get("columns", {})
+    freshness.tell_age(op, call.argument("executor"))
     op.notes["charts"] = frozenset(str(chart.id) for chart in charts)
     op.notes["charts_without_data"] = frozenset(
         str(chart.id) for chart in charts if _lacks_data(chart, failed, columns)
     )
 
 
+def tap_rows(call: Call) -> None:
+    """The columns that a query of a face came back with, where the registry below is not told which query it runs."""
+    op = current()
+    if op is None or op.name != "dashboard.render" or not call.result:
+        return
+    op.notes.setdefault("columns", {})[call.argument("query_name")] = frozenset(call.result[0])
+
+
 @reader(reasons=("charts_failed", "all_charts_failed"))
 def read_render(call: Call) -> Reading | None:
     """The outcome of a render from its status and its structured errors."""
     op, result = current(), call.result
-    if result is None:
-        return None
     attributes: dict[str, AttributeValue] = {}
-    face_path = getattr(getattr(call.argument("face"), "path", None), "relpath", None)
-    if isinstance(face_path, str):
+    face_path = _face_path(call)
+    if face_path is not None:
         attributes[names.DATAFACE_FACE] = face_path
     notes = op.notes if op is not None else {}
     charts: frozenset[str] | None = notes.get("charts")
-    failed = _failed_charts(result.chart_errors) | notes.get("charts_without_data", frozenset())
+    failed: frozenset[str] = notes.get("charts_without_data", frozenset())
+    if result is not None:
+        failed |= _failed_charts(result.chart_errors)
     if charts is not None:
         attributes[names.DATAFACE_CHARTS_TOTAL] = len(charts)
         attributes[names.DATAFACE_CHARTS_FAILED] = len(failed)
     reasons: tuple[str, ...] = ()
     if failed:
         reasons = ("all_charts_failed" if charts and len(failed) >= len(charts) else "charts_failed",)
-    if result.status == "failed":
+    if result is None:  # it raised: before 0.4.0 a chart without its data cannot be written as YAML
+        return Reading(reasons=reasons, attributes=attributes)
+    unusable = getattr(result, "status", None) == "failed" or not getattr(result, "success", True)
+    if unusable:
         errors = [result.face_error] if result.face_error is not None else list(result.validation_errors)
     else:
         errors = list(result.chart_errors)
     return Reading(
-        outcome="failed" if result.status == "failed" else "ok",
+        outcome="failed" if unusable else "ok",
         reasons=reasons,
         error_code=known_code(getattr(errors[0], "code", None)) if errors else None,
         attributes=attributes,
@@ -108,14 +123,30 @@ def read_render(call: Call) -> Reading | None:
 def _failed_charts(errors: Any) -> frozenset[str]:
     """The charts that the errors are about; an error that names no chart stands for one of its own.
 
-    0.4.0 leaves ``chart`` empty and names it in the error's fields and authoring path (``charts.NAME``).
+    It is named in the error's fields; from 0.3.0 on in ``chart`` or in the authoring path (``charts.NAME``) as well.
     """
     return frozenset(
-        str(error.chart or error.fields.get("chart_id") or error.path or f"error {number}").removeprefix(
-            "charts."
-        )
+        str(
+            getattr(error, "chart", None)
+            or error.fields.get("chart_id")
+            or getattr(error, "path", None)
+            or f"error {number}"
+        ).removeprefix("charts.")
         for number, error in enumerate(errors)
     )
+
+
+def _face_path(call: Call) -> str | None:
+    """The face's path in its project, None for one that is no file there: before 0.3.0 it is what the caller sent."""
+    face_path = getattr(getattr(call.argument("face"), "path", None), "relpath", None)
+    if isinstance(face_path, str):
+        return face_path
+    asked, served = call.argument("path"), call.argument("project")
+    root = getattr(served, "root", None) or call.argument("project_dir")
+    if not isinstance(asked, Path) or not isinstance(root, Path) or ".." in asked.parts:
+        return None
+    file = root / asked  # an absolute path stays what it is
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) and file.is_file() else None
 
 
 def _in_context(context: Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -138,46 +169,98 @@ def _wrap_pool(pool: Any) -> Any:
 
 
 # -- searching and listing -----------------------------------------------------------------------
+#
+# A face that does not parse is left out, by search without a word: a view of the yaml module that these two modules
+# use tells. From 0.2.0 on the project's paths say which face it is. Before, every YAML file below the folder is looked
+# at, faces or not, search asks the listing, and the listing says what it skipped: there, only its entries count.
 
 
-def _left_out() -> None:
+def _searching() -> Operation | None:
     op = current()
-    if op is not None and op.name == _DASHBOARD_SEARCH:
-        op.degraded("face_unreadable")
-        if "reading" in op.notes:
-            op.attributes.setdefault(names.DATAFACE_FACE, op.notes["reading"])
+    return op if op is not None and op.name == _DASHBOARD_SEARCH else None
 
 
-def _wrap_yaml(yaml: Any) -> Any:
-    """A face that does not parse is left out, by search without a word: a view of the yaml module of its own tells."""
+def _left_out(op: Operation, face: Any) -> None:
+    op.degraded("face_unreadable")
+    if isinstance(face, str):
+        op.attributes.setdefault(names.DATAFACE_FACE, face)
 
-    class SeenYaml:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(yaml, name)
 
-        @staticmethod
-        def safe_load(text: Any) -> Any:
-            try:
-                content = yaml.safe_load(text)
-            except Exception:
-                _left_out()
-                raise
-            if content is not None and not isinstance(
-                content, dict
-            ):  # an empty file is no face, and no lost one
-                _left_out()
-            return content
+def _view(seen: Callable[[Operation, Any], None]) -> Callable[[Any], Any]:
+    """A view of the yaml module that shows what it parsed, and an exception for what it could not."""
 
-    return SeenYaml()
+    def wrap(yaml: Any) -> Any:
+        class SeenYaml:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(yaml, name)
+
+            @staticmethod
+            def safe_load(text: Any) -> Any:
+                op = _searching()
+                try:
+                    content = yaml.safe_load(text)
+                except Exception as error:
+                    if op is not None:
+                        seen(op, error)
+                    raise
+                if op is not None:
+                    seen(op, content)
+                return content
+
+        return SeenYaml()
+
+    return wrap
+
+
+def _parsed_face(op: Operation, content: Any) -> None:
+    if content is not None and not isinstance(content, dict):  # an empty file is no face, and no lost one
+        _left_out(op, op.notes.get("reading"))
 
 
 def _tap_read_text(call: Call) -> None:
-    op = current()
-    if op is None or op.name != _DASHBOARD_SEARCH:
+    op = _searching()
+    if op is None:
         return
     op.notes["reading"] = getattr(call.argument("self"), "relpath", None)
     if isinstance(call.error, OSError):
-        _left_out()
+        _left_out(op, op.notes["reading"])
+
+
+def _parsed_file(op: Operation, content: Any) -> None:
+    op.notes["empty"] = content is None
+
+
+def _tap_skipped(call: Call) -> None:
+    op = _searching()
+    if op is not None and not op.notes.pop("empty", False):
+        op.notes.setdefault("skipped", []).append(call.argument("path"))
+
+
+@reader(reasons=("face_unreadable",))
+def read_listing(call: Call) -> Reading | None:
+    """The faces among the files that a listing skipped: in a project they are those in its folder of faces."""
+    op, folder = _searching(), call.argument("directory")
+    skipped = op.notes.pop("skipped", ()) if op is not None else ()
+    if skipped and (folder / _FACES).is_dir():
+        skipped = [path for path in skipped if path.parts[0] == _FACES]
+    if not skipped:
+        return None
+    return Reading(reasons=("face_unreadable",), attributes={names.DATAFACE_FACE: skipped[0].as_posix()})
+
+
+_kept_index: tuple[Any, Any] = (None, None)
+"""The index of faces that search keeps for later calls though a face is missing in it, and that face."""
+
+
+def _tap_index(call: Call) -> None:
+    global _kept_index
+    op = _searching()
+    if op is None:
+        return
+    if "face_unreadable" in op.reasons:
+        _kept_index = (call.result, op.attributes.get(names.DATAFACE_FACE))
+    elif call.result is not None and call.result is _kept_index[0]:
+        _left_out(op, _kept_index[1])
 
 
 # -- resources -----------------------------------------------------------------------------------
@@ -215,32 +298,67 @@ def _tap_dashboard(call: Call) -> None:
     op.error_code = known_code(getattr(errors[0], "code", None)) if errors else None
 
 
-HOOKS = (
-    Hook(
+_RENDER_COPIES = (
+    "dataface.core.serve.server:render_dashboard",
+    "dataface.agent_api:render_dashboard",
+)
+
+
+def _render(parameter: str, *copies: str, since: str, until: str | None = None) -> Hook:
+    return Hook(
         "dataface.core.dashboard",
         "render_dashboard",
         lambda function: observe(function, Plan("dashboard.render", reader=read_render)),
-        aliases=(
-            "dataface.core.serve.server:render_dashboard",
-            "dataface.integrations.markdown:render_dashboard",
-        ),
-        parameters=("face",),
+        aliases=(*_RENDER_COPIES, *copies),
+        parameters=(parameter,),
+        since=since,
+        until=until,
+    )
+
+
+HOOKS = (
+    _render(
+        "path",
+        "dataface.ai.tools:_core_render_dashboard",
+        "dataface.agent_api.dashboards:render_dashboard",
+        "dataface.cli.commands.render:render_dashboard",
+        since="0.1.2",
+        until="0.2.0",
     ),
-    Hook("dataface.core.dashboard", "render", tap(_tap_render), parameters=("face",)),
+    _render("face", "dataface.integrations.markdown:render_dashboard", since="0.3.0"),
+    Hook("dataface.core.dashboard", "render", tap(tap_render), parameters=("face", "executor")),
+    Hook(
+        "dataface.core.execute.executor",
+        "Executor.execute_query",
+        tap(tap_rows),
+        parameters=("query_name",),
+        until="0.2.0",
+    ),
     Hook("dataface.core.execute.parallel", "ThreadPoolExecutor", _wrap_pool),
+    # 0.4.0 hands its context over itself.
+    Hook(
+        "dataface.core.execute.adapters.sql_adapter",
+        "ThreadPoolExecutor",
+        _wrap_pool,
+        since="0.1.5",
+        until="0.3.1",
+    ),
     Hook(
         "dataface.agent_api.search",
         "search_dashboards",
         lambda function: observe(function, Plan(_DASHBOARD_SEARCH)),
     ),
-    Hook("dataface.agent_api.search", "yaml", _wrap_yaml),
-    Hook("dataface.core.project", "ProjectPath.read_text", tap(_tap_read_text)),
+    Hook("dataface.agent_api.search", "yaml", _view(_parsed_face), since="0.2.0"),
+    Hook("dataface.agent_api.search", "_get_index", tap(_tap_index), until="0.1.5"),
     Hook(
         "dataface.agent_api.dashboards",
         "list_dashboards",
-        lambda function: observe(function, Plan(_DASHBOARD_SEARCH)),
+        lambda function: observe(function, Plan(_DASHBOARD_SEARCH, reader=read_listing, joins=True)),
     ),
-    Hook("dataface.agent_api.dashboards", "yaml", _wrap_yaml),
+    Hook("dataface.agent_api.dashboards", "yaml", _view(_parsed_face), since="0.2.0"),
+    Hook("dataface.agent_api.dashboards", "yaml", _view(_parsed_file), until="0.1.5"),
+    Hook("dataface.agent_api.dashboards", "SkippedFile.__init__", tap(_tap_skipped), until="0.1.5"),
+    Hook("dataface.core.project", "ProjectPath.read_text", tap(_tap_read_text), since="0.2.0"),
     Hook("dataface.agent_api.dashboards", "get_dashboard", tap(_tap_dashboard)),
     Hook("dataface.ai.mcp.server", "_read_resource_content", tap(_tap_resource)),
 )

@@ -5,7 +5,6 @@ Dispatch answers a dict in one of three failure shapes and loses the exception's
 
 from __future__ import annotations
 
-import functools
 import re
 from typing import Any
 
@@ -63,26 +62,6 @@ def read_dispatch(call: Call) -> Reading | None:
     return Reading(outcome="failed", error_code=first_code(result))
 
 
-def _wrap_dispatch(dispatch: Any) -> Any:
-    """Under MCP the request's own span is the call, and dispatch explains it; elsewhere dispatch is the entry."""
-    alone = observe(dispatch, Plan("tool.call", reader=read_dispatch, before=_tool_name))
-    explaining = tap(_explain)(dispatch)
-
-    @functools.wraps(dispatch)
-    def observed(*args: Any, **kwargs: Any) -> Any:
-        running = current()
-        under_mcp = running is not None and running.name == "tool.call"
-        return (explaining if under_mcp else alone)(*args, **kwargs)
-
-    return observed
-
-
-def _explain(call: Call) -> None:
-    op = current()
-    if op is not None and isinstance(call.result, dict) and is_failure(call.result):
-        op.error_code = first_code(call.result) or op.error_code
-
-
 def _tool_name(call: Call) -> tuple[str, dict[str, str]]:
     name = call.argument("function_name")
     return "tool.call", {names.GEN_AI_TOOL_NAME: name} if isinstance(name, str) else {}
@@ -99,7 +78,10 @@ HOOKS = (
     Hook(
         "dataface.ai.tools",
         "dispatch_tool_call",
-        _wrap_dispatch,
+        # Under MCP the request's own span is the call, and dispatch explains it; elsewhere dispatch is the entry.
+        lambda dispatch: observe(
+            dispatch, Plan("tool.call", reader=read_dispatch, joins=True, before=_tool_name)
+        ),
         aliases=("dataface.ai.agent:dispatch_tool_call", "dataface.ai.mcp.server:dispatch_tool_call"),
         parameters=("function_name", "function_args"),
     ),

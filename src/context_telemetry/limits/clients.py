@@ -1,10 +1,11 @@
-"""Who speaks MCP: from the `clientInfo.name` that a client sends to one id of the closed list.
+"""Who speaks: from the `clientInfo.name` or the user agent that a client sends to one id of the closed list.
 
 A name is what its sender likes, so whatever is not in this table is `other`. No limits in here.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 OTHER: Final = "other"
@@ -62,3 +63,23 @@ def client_id(name: str) -> str:
         if name.startswith(prefix):
             return client
     return OTHER
+
+
+# Editors as their built-in browsers name them in `User-Agent`: "... Code/1.104.0 Chrome/138.0 Electron/37.2 ...".
+# Only together with Electron, because the names alone are words.
+_EDITOR = re.compile(r"(?:^|\s)(Code|Code-Insiders|VSCodium|Cursor|Windsurf)/\d", re.IGNORECASE)
+_EDITORS: Final[dict[str, str]] = {
+    "code": "vscode",
+    "code-insiders": "vscode",
+    "vscodium": "vscode",
+    "cursor": "cursor",
+    "windsurf": "windsurf",
+}
+_LONGEST_AGENT: Final = 512
+
+
+def editor_id(user_agent: str) -> str | None:
+    """The id of the editor whose built-in browser sends ``user_agent``; None for any other."""
+    agent = user_agent[:_LONGEST_AGENT]
+    found = _EDITOR.search(agent) if "Electron/" in agent else None
+    return _EDITORS[found[1].lower()] if found else None

@@ -6,9 +6,23 @@ Nothing here raises, and nothing here writes to standard output, which belongs t
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 from collections import Counter
+from collections.abc import Mapping
+
+# The conventions' closed list of parts (`context_telemetry.place`), by the first word of a place.
+_PARTS = {
+    **dict.fromkeys(("hook", "activate", "instrument", "uninstrument"), "hooks"),
+    **dict.fromkeys(("reader", "tap", "begin", "item", "end", "operation"), "observation"),
+    **dict.fromkeys(("mcp", "agent", "page", "http", "command"), "observation"),
+    **dict.fromkeys(("worker", "project", "manifest", "board", "health", "fork"), "background"),
+    "recorder": "recording",
+    **dict.fromkeys(("guard", "spans", "logs", "exporter", "pipeline"), "export"),
+    "settings": "settings",
+}
+_FIRST_WORD = re.compile(r"\w+")
 
 _lock = threading.Lock()
 _errors: Counter[str] = Counter()
@@ -40,6 +54,20 @@ def drops() -> dict[str, int]:
     """The dropped pieces of telemetry so far, by place."""
     with _lock:
         return dict(_dropped)
+
+
+def part_of(place: str) -> str:
+    """The part of the library that ``place`` is in: one of the conventions' places."""
+    word = _FIRST_WORD.match(place)
+    return _PARTS.get(word[0], "other") if word else "other"
+
+
+def by_part(counts: Mapping[str, int]) -> dict[str, int]:
+    """Numbers by place, as numbers by part; parts without any are left out."""
+    parts: Counter[str] = Counter()
+    for place, count in counts.items():
+        parts[part_of(place)] += count
+    return dict(parts)
 
 
 def warn(message: str) -> None:

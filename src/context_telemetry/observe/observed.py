@@ -11,7 +11,7 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
 from opentelemetry import context as otel_context
 from opentelemetry.util.types import AttributeValue
@@ -25,25 +25,46 @@ from context_telemetry.observe.operation import (
     current,
     is_interruption,
 )
-from context_telemetry.observe.reading import AnyReader, Call, Signature, check_names
+from context_telemetry.observe.reading import AnyReader, Call, Reading, Signature, check_names
 
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any] | staticmethod[Any, Any]")
 
 _MARK = "__context_telemetry__"
 
 
+class Follower(Protocol):
+    """Sees one generator at work: what a reader is for a call whose result comes in many pieces."""
+
+    def item(self, item: Any) -> None:
+        """The generator is about to yield ``item``."""
+        ...
+
+    def ended(self, error: BaseException | None) -> Reading | None:
+        """It ended, with ``error`` (GeneratorExit where its consumer left it); the operation is not finished yet."""
+        ...
+
+
 @dataclass(frozen=True)
 class Plan:
     """How to observe one function.
 
-    ``before`` looks at the arguments before the span starts: it gives the operation that this call really is, and
-    attributes for it.
+    A call that ``joins`` is a part of the operation around it where that is the same one, and makes no span of its own:
+    its reader speaks for that operation. One that is ``inner`` serves nobody by itself: outside of an operation it is
+    not observed. ``before`` looks at the arguments before the span starts: it gives the
+    operation that this call really is, and attributes for it. ``span_name`` makes the span's name of these;
+    ``protocol`` is the surface where the call is an entry and nobody says another. ``follow`` begins to follow a
+    generator.
     """
 
     operation: str
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
     reader: AnyReader | None = None
+    joins: bool = False
+    inner: bool = False
     before: Callable[[Call], tuple[str, Mapping[str, AttributeValue]]] | None = None
+    span_name: Callable[[Mapping[str, AttributeValue]], str] | None = None
+    protocol: str = "library"
+    follow: Callable[[Operation, Call], Follower] | None = None
 
     def __post_init__(self) -> None:
         check_names("operation", (self.operation,), names.OPERATIONS)
@@ -84,13 +105,14 @@ class _Observation:
     ``op`` is None when the operation could not be made; a call that joined another's operation does not own it.
     """
 
-    __slots__ = ("_args", "_kwargs", "_observer", "op", "owned", "result")
+    __slots__ = ("_args", "_kwargs", "_observer", "follower", "op", "owned", "result")
 
     def __init__(self, observer: _Observer, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         self._observer, self._args, self._kwargs = observer, args, kwargs
         self.op: Operation | None = None
         self.owned: Operation | None = None
         self.result: Any = None
+        self.follower: Follower | None = None
         plan, signature = observer.plan, observer.signature
         try:
             running = current()
@@ -98,19 +120,37 @@ class _Observation:
                 running.pending = None
                 self.op = running
                 return
+            if plan.joins and running is not None and running.name == plan.operation:
+                self.op = running
+                return
+            if plan.inner and running is None:
+                return
             name, attributes = plan.operation, plan.attributes
             if plan.before is not None:
                 name, extra = plan.before(Call(signature, args, kwargs))
                 attributes = {**attributes, **extra}
-            self.op = self.owned = op = Operation(name, attributes, parent=running)
+            span_name = None if plan.span_name is None else plan.span_name(attributes)
+            self.op = self.owned = op = Operation(
+                name, attributes, span_name=span_name, protocol=plan.protocol, parent=running
+            )
             for asked in observer.asked:
                 value = signature.value(asked, args, kwargs)
                 if isinstance(value, str):
                     op.coordinates(**{asked: value})
             if observer.inner_mark:
                 op.pending = observer.key
+            if plan.follow is not None:
+                self.follower = plan.follow(op, Call(signature, args, kwargs))
         except Exception as error:
             failsafe.caught(f"begin of {plan.operation}", error)
+
+    def saw(self, item: Any) -> None:
+        """Show ``item`` to whoever follows the generator."""
+        if self.follower is not None:
+            try:
+                self.follower.item(item)
+            except Exception as problem:
+                failsafe.caught(f"item of {self._observer.plan.operation}", problem)
 
     def end(self, error: BaseException | None) -> None:
         """Read the result or the exception, and finish the operation if it is this call's own."""
@@ -124,6 +164,10 @@ class _Observation:
                 op.apply(
                     plan.reader, Call(self._observer.signature, self._args, self._kwargs, self.result, error)
                 )
+            if self.follower is not None:
+                reading = self.follower.ended(error)
+                if reading is not None:
+                    op.take(reading)
         except Exception as problem:
             failsafe.caught(f"end of {plan.operation}", problem)
         if self.owned is not None:
@@ -164,7 +208,7 @@ def _coroutine(function: Callable[..., Any], observer: _Observer) -> Callable[..
     return observed
 
 
-class _Steps:
+class Steps:
     """The context of a generator's body, which is current during each step and never across a ``yield``.
 
     Without an operation the body has its consumer's context, as any generator does.
@@ -201,11 +245,12 @@ def _generator(function: Callable[..., Any], observer: _Observer) -> Callable[..
         if not recorder.live():
             return (yield from function(*args, **kwargs))
         seen = _Observation(observer, args, kwargs)
-        body, steps = function(*args, **kwargs), _Steps(seen.op)
+        body, steps = function(*args, **kwargs), Steps(seen.op)
         failure: BaseException | None = None
         try:
             item = steps.run(body.send, None)
             while True:
+                seen.saw(item)
                 try:
                     sent = yield item
                 except GeneratorExit:
@@ -230,11 +275,13 @@ def _generator(function: Callable[..., Any], observer: _Observer) -> Callable[..
 def _async_generator(function: Callable[..., Any], observer: _Observer) -> Callable[..., Any]:
     async def observed(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         seen = _Observation(observer, args, kwargs) if recorder.live() else None
-        body, steps = function(*args, **kwargs), _Steps(seen.op if seen is not None else None)
+        body, steps = function(*args, **kwargs), Steps(seen.op if seen is not None else None)
         failure: BaseException | None = None
         try:
             item = await steps.run_async(body.asend, None)
             while True:
+                if seen is not None:
+                    seen.saw(item)
                 try:
                     sent = yield item
                 except GeneratorExit:

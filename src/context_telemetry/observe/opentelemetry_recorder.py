@@ -40,6 +40,7 @@ class OpenTelemetryRecorder:
         self._tracer = opentelemetry.trace.get_tracer(
             names.SCOPE, names.VERSION, tracer_provider, schema_url=names.SCHEMA_URL
         )
+        self._tracer_provider = tracer_provider
         self._logger_provider = logger_provider
         self._logger: Any = None
         self._metered = meter_provider is not None
@@ -71,12 +72,17 @@ class OpenTelemetryRecorder:
                 span.set_attributes(
                     {k: v for k, v in op.attributes.items() if k not in known or known[k] is not v}
                 )
-                if op.error_type is not None:
+                if op.error_type is not None and op.marks_error:
                     span.set_status(_ERROR)
             if self._metered or _metrics_globals._METER_PROVIDER is not None:
                 self._points.span(op.attributes, op.duration_ns / 1e9, op.context)
         finally:
-            span.end(op.start_ns + op.duration_ns)
+            if not op.adopted:
+                span.end(op.start_ns + op.duration_ns)
+
+    def shares_spans(self) -> bool:
+        own = self._tracer_provider
+        return own is None or own is opentelemetry.trace._TRACER_PROVIDER
 
     def event(self, name: str, attributes: Mapping[str, AttributeValue], warning: bool) -> None:
         from opentelemetry import _logs

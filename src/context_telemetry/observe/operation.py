@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, set_span_in_
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
-from context_telemetry.observe import failsafe, recorder
+from context_telemetry.observe import board, failsafe, fingerprint, recorder
 from context_telemetry.observe.reading import (
     AnyReader,
     Call,
@@ -29,7 +29,7 @@ from context_telemetry.observe.reading import (
     check_names,
     registered_reader,
 )
-from context_telemetry.observe.surface import current_surface
+from context_telemetry.observe.surface import entry_surface
 
 if TYPE_CHECKING:
     from types import EllipsisType
@@ -48,7 +48,7 @@ _UNEXPLAINED = frozenset({"_OTHER", "tool_error"})
 # Operations that are this process's side of a call to another system.
 _CLIENT_OPERATIONS = frozenset({"query.execute"})
 # The reason that an age beyond its promise gives, by layer.
-_STALE = {"dbt_manifest": "manifest_stale"}
+_STALE = {"dbt_manifest": "manifest_stale", "super_schema": "profile_stale", "result_cache": "result_stale"}
 
 
 def current(context: Context | None = None) -> Operation | None:
@@ -60,9 +60,11 @@ def current(context: Context | None = None) -> Operation | None:
 class Operation:
     """One observed call. ``name`` is one of the conventions' operations, or None for an MCP request outside of them.
 
-    ``attributes`` are those known before the call, so that samplers see them. ``context`` is the parent context
-    (default: the current one), ``parent`` the operation that runs in it where the caller knows it already, ``start``
-    a Unix time in nanoseconds (default: now).
+    ``attributes`` are those known before the call, so that samplers see them. ``surface`` is this operation's, whoever
+    says another; ``protocol`` is it where this is an entry and nobody does. ``context`` is the parent context (default:
+    the current one), ``parent`` the operation that runs in it where the caller knows it already, ``start`` a Unix time
+    in nanoseconds (default: now). ``span`` is a neighbour's span of the same call: it is told what this operation
+    reads, and begun and ended by its owner.
     """
 
     # What most operations never change stands here: each would cost an assignment per call.
@@ -75,6 +77,12 @@ class Operation:
     layers: tuple[str, ...] = ()
     unresolved = 0
     duration_ns = 0
+    began_below: Callable[[Operation], None] | None = None
+    """Told of each operation that begins directly below, before its span does."""
+    held = False
+    """`finish` only stops the clock: whoever holds it knows the rest later, lets go of it and finishes it."""
+    marks_error = True
+    """Whether a failure is an error of the span too: some conventions say that a caller's own mistake is none."""
     pending: object = None
     """The function that may join this operation instead of making its own: it is decorated as well as hooked."""
     started_with: Mapping[str, AttributeValue] = MappingProxyType({})
@@ -83,6 +91,7 @@ class Operation:
     _finished = False
     _payload: tuple[int, str, bool] | None = None
     _ages: dict[str, float] | None = None
+    _given: dict[str, set[str | None]] | None = None
     _token: Token[Context] | None = None
     _attached: Context | None = None
 
@@ -94,10 +103,12 @@ class Operation:
         span_name: str | None = None,
         kind: SpanKind | None = None,
         surface: str | None = None,
+        protocol: str = "library",
         context: Context | None = None,
         parent: Operation | EllipsisType | None = ...,
         links: Sequence[Link] = (),
         start: int | None = None,
+        span: Span | None = None,
     ) -> None:
         if context is None:
             context = otel_context.get_current()  # once, for all who would look it up
@@ -108,7 +119,7 @@ class Operation:
         # An inner operation that outlives its entry (a background task) is its own entry: nobody else would count it.
         self._outer_entry = None if parent is None or parent.entry._finished else parent.entry
         self.surface: str = surface or (
-            current_surface(context) if self._outer_entry is None else self._outer_entry.surface
+            entry_surface(protocol, context) if self._outer_entry is None else self._outer_entry.surface
         )
         self.attributes: dict[str, AttributeValue] = dict(attributes) if attributes else {}
         if name is not None:
@@ -123,7 +134,10 @@ class Operation:
         self.start_ns = time.time_ns() if start is None else start
         self._clock = time.perf_counter_ns() - (0 if start is None else max(0, time.time_ns() - start))
         self._parent_context = context
-        self.span: Span = recorder.start(self, context)
+        if parent is not None and parent.began_below is not None:
+            parent.began_below(self)
+        self.adopted = span is not None
+        self.span: Span = recorder.start(self, context) if span is None else recorder.adopt(self, span)
 
     # A finished operation refers to itself nowhere, so that it is gone at once and never waits for the collector.
 
@@ -131,6 +145,11 @@ class Operation:
     def entry(self) -> Operation:
         """The operation that began the request which this one is part of; itself, if it is that."""
         return self._outer_entry or self
+
+    @property
+    def finished(self) -> bool:
+        """Whether `finish` has been called."""
+        return self._finished
 
     @property
     def context(self) -> Context:
@@ -222,6 +241,19 @@ class Operation:
             self._ages = {}
         self._ages[layer] = max(seconds, self._ages.get(layer, 0.0))
 
+    def context_part(self, kind: str, digest: str | None) -> None:
+        """The consumer of this request was given something to work with: equal digests, the same thing.
+
+        None says that it is not known what. It goes into the fingerprint of the entry.
+        """
+        if kind not in fingerprint.KINDS:
+            failsafe.misused("operation.context_part", f"unknown kind {kind!r}")
+            return
+        entry = self.entry
+        if entry._given is None:
+            entry._given = {}
+        entry._given.setdefault(kind, set()).add(digest)
+
     def coordinates(self, **asked: str) -> None:
         """What was asked for: any of ``source``, ``schema``, ``table``, ``column``."""
         for key, value in asked.items():
@@ -248,8 +280,10 @@ class Operation:
         """End the operation: decide its outcome, let its reasons rise, hand the record over. Idempotent."""
         if self._finished:
             return
+        self.duration_ns = self.duration_ns or max(0, time.perf_counter_ns() - self._clock)
+        if self.held:
+            return
         self._finished = True
-        self.duration_ns = max(0, time.perf_counter_ns() - self._clock)
         try:
             self._conclude()
         except Exception as error:
@@ -258,6 +292,11 @@ class Operation:
             self.recorder.finish(self)
         except Exception as error:
             failsafe.caught("recorder.finish", error)
+        for sink in sinks:
+            try:
+                sink(self)
+            except Exception as error:
+                failsafe.caught("operation.sink", error)
 
     def _conclude(self) -> None:
         attributes = self.attributes
@@ -269,6 +308,8 @@ class Operation:
         union = self.reasons
         if entry is self:
             union = sorted({*self.reasons, *self.risen}) if self.reasons or self.risen else []
+            if self._given or fingerprint.standing:
+                attributes.update(fingerprint.conclude(self._given or {}))
         else:
             entry.risen.update(self.reasons)
         if self.error_type is not None:
@@ -323,6 +364,10 @@ class Operation:
                 self.degraded("payload_over_budget")
 
 
+sinks: tuple[Callable[[Operation], None], ...] = (board.finished,)
+"""Who is handed each finished record besides the recorder, in the thread of its call."""
+
+
 class _Unheard(Operation):
     """What the block is given where nobody would receive a record: it takes everything and keeps nothing."""
 
@@ -359,6 +404,8 @@ class _Unheard(Operation):
     def payload(self, size: int, kind: str = "tool_result", static: bool = False) -> None: ...
 
     def age(self, layer: str, seconds: float) -> None: ...
+
+    def context_part(self, kind: str, digest: str | None) -> None: ...
 
     def coordinates(self, **asked: str) -> None: ...
 

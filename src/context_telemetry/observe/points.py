@@ -130,9 +130,9 @@ class Points:
             labels = {each: attributes[each] for each in metric.attributes if each in attributes}
             if metric.parts is not None and metric.each is not None:
                 for part, attribute in metric.parts.items():
-                    self._set(
-                        self._canonical(metric.name, {**labels, metric.each: part}), attributes[attribute]
-                    )
+                    if attribute in attributes:
+                        series = self._canonical(metric.name, {**labels, metric.each: part})
+                        self._set(series, attributes[attribute])
             elif metric.instrument == "histogram":
                 self._histograms[metric.name].record(attributes[str(metric.value)], labels)
             else:

@@ -37,6 +37,10 @@ class Recorder(Protocol):
         """Take over the finished record."""
         ...
 
+    def shares_spans(self) -> bool:
+        """Whether spans that neighbours make with the process's own providers go where the records go."""
+        ...
+
     def event(self, name: str, attributes: Mapping[str, AttributeValue], warning: bool) -> None:
         """Emit one event of the conventions."""
         ...
@@ -125,6 +129,12 @@ def start(op: Operation, parent: Context | None) -> Span:
     except Exception as error:
         failsafe.caught("recorder.start", error)
         return INVALID_SPAN
+
+
+def adopt(op: Operation, span: Span) -> Span:
+    """Let ``span``, a neighbour's, be the span of ``op``, which keeps its recorder to its end."""
+    op.recorder = active()
+    return span
 
 
 def event(name: str, attributes: Mapping[str, AttributeValue], warning: bool) -> None:

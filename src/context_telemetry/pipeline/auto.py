@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from context_telemetry.instrumentation import DatafaceInstrumentor, close_sessions, report_state
 from context_telemetry.observe import failsafe, project, recorder
 from context_telemetry.observe.fork import renew_in_child
-from context_telemetry.observe.surface import set_default_surface
+from context_telemetry.observe.surface import set_process_surface
 from context_telemetry.pipeline import shutdown
-from context_telemetry.settings import find_project_root, is_disabled
+from context_telemetry.settings import find_project_root, is_disabled, project_folder
 
 if TYPE_CHECKING:
     from context_telemetry.pipeline.providers import Pipeline
@@ -88,7 +88,7 @@ def _await_project(*, ours: bool, given: bool = False) -> None:
     recorder.arm(lambda: project.opened(None))
     shutdown.at_exit(_end)
     if ours:
-        shutdown.on_sigterm(_flush, _end)
+        shutdown.on_sigterm(flush, _end)
 
 
 def _begin(root: Path | None, name: str | None, *, ours: bool, given: bool) -> None:
@@ -100,13 +100,13 @@ def _begin(root: Path | None, name: str | None, *, ours: bool, given: bool) -> N
     root = root or find_project_root(Path.cwd()) or Path.cwd()
     settings, problems = load_lenient(root)
     for problem in problems:
-        failsafe.misused(problem, problem)
+        failsafe.misused(f"settings: {problem}", problem)
     if settings.disabled:  # in the project's file
         _remove_hooks()
         return
+    project.keep_state(lambda served: project_folder(settings.state_dir, settings.project or served))
     recorder.set_limits(settings.limits.compile())
-    if settings.surface is not None:
-        set_default_surface(settings.surface)
+    set_process_surface(settings.surface)
     with _lock:
         if _pipeline is None and not given and not providers.host_has_providers():
             if settings.project is not None:
@@ -137,7 +137,8 @@ def _renew() -> None:
 renew_in_child(_renew)
 
 
-def _flush(timeout: float) -> None:
+def flush(timeout: float = shutdown.SIGTERM_SECONDS) -> None:
+    """Export what was recorded so far, in at most ``timeout`` seconds."""
     if _pipeline is not None:
         _pipeline.flush(timeout)
 

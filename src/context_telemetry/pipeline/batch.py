@@ -51,7 +51,7 @@ class BatchLimits:
             if text.isdecimal() and int(text) > 0:
                 return int(text)
             problem = f"{prefix}_{name} is not a positive whole number; {default} is used"
-            failsafe.misused(problem, problem)
+            failsafe.misused(f"settings: {problem}", problem)
             return default
 
         size = number("MAX_QUEUE_SIZE", cls.queue)

@@ -1,5 +1,5 @@
-"""`context-telemetry run -- COMMAND...`: becomes the command, with a `sitecustomize` in its way that observes
-it.
+"""`context-telemetry run -- COMMAND...`: becomes the command, with a `sitecustomize` in its way that observes the first
+Python with Dataface that the command turns out to be, or starts.
 
 On POSIX the command takes this process over, so its exit code, signals and streams are its own; on Windows it
 is a child that is waited for.
@@ -17,8 +17,6 @@ from pathlib import Path
 from context_telemetry.observe import failsafe
 from context_telemetry.settings import is_disabled
 
-# In step with site/sitecustomize.py, which must not import this.
-_MARK = "CONTEXT_TELEMETRY_RUN_PID"
 _SITE = str(Path(__file__).parent / "site")
 
 NOT_FOUND = 127
@@ -36,7 +34,6 @@ def run_command(argv: Sequence[str]) -> int:
         return 2
     environ = dict(os.environ)
     if not is_disabled(environ):
-        environ[_MARK] = str(os.getpid())
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_SITE, environ.get("PYTHONPATH"))))
     try:
         return _spawn(argv, environ) if os.name == "nt" else _become(argv, environ)

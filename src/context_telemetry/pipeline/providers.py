@@ -99,7 +99,7 @@ def start(root: Path, settings: Settings, *, set_global: bool, name: str | None 
     """
     where = destination()
     for problem in where.problems:
-        failsafe.misused(problem, problem)
+        failsafe.misused(f"settings: {problem}", problem)
     exporters = _load(where)
     if where.mode == "otlp" and not any(exporters.values()):  # what was asked for cannot be had
         where = local()

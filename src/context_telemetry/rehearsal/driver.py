@@ -75,7 +75,7 @@ class Answer:
         return json.loads(self.text)
 
 
-# One healthy call of each tool at least, and of each kind of face; all of them are answered whole.
+# One healthy call of each tool at least, and of each kind of face; 0.3.0 and later answer all of them whole.
 HEALTHY_TOOLS: tuple[Call, ...] = (
     tool("validate_dashboard", path="faces/orders.yml"),
     tool("render_dashboard", path="faces/orders.yml"),
@@ -98,7 +98,15 @@ HEALTHY_TOOLS: tuple[Call, ...] = (
     tool("get_diagnostic_code", code="ERR-SOURCE-NOT-FOUND"),
 )
 
-# One URI for each template that 0.4.0 lists.
+# Likewise for the tools that only releases before 0.3.0 have.
+FORMER_TOOLS: tuple[Call, ...] = (
+    tool("schema", source="shop", schema="main", table="fct_orders"),
+    tool("schema_search", keyword="revenue"),
+    tool("list_warning_codes"),
+    tool("get_warning_code", code="BAR_COLOR_1_TO_1_WITH_X"),
+)
+
+# One URI for each template that is listed.
 TEMPLATE_RESOURCES: tuple[Call, ...] = (
     resource("dataface://dashboard/customers.yml"),
     resource("dataface://docs/charts"),
@@ -198,10 +206,11 @@ Use = Callable[[Client], Coroutine[Any, Any, T]]
 async def every_tool(client: Client) -> list[Answer]:
     """Calls every listed tool with healthy arguments; raises KeyError for a tool that has none here."""
     listed = {listed.name for listed in (await client.session.list_tools()).tools}
-    unknown = listed - {call.tool for call in HEALTHY_TOOLS}
+    calls = (*HEALTHY_TOOLS, *FORMER_TOOLS)
+    unknown = listed - {call.tool for call in calls}
     if unknown:
         raise KeyError(f"no healthy call is written down for {', '.join(sorted(unknown))}")
-    return [await client.send(call) for call in HEALTHY_TOOLS if call.tool in listed]
+    return [await client.send(call) for call in calls if call.tool in listed]
 
 
 async def every_resource(client: Client) -> list[Answer]:
@@ -345,6 +354,8 @@ class Raw:
 def _environment(project: Path, env: Mapping[str, str] | None) -> dict[str, str]:
     """This process's environment without what would steer the observed one, and what the caller sets."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(STEERING)}
+    if paths := kept.get("PYTHONPATH"):  # it starts in the project, where what is relative to here is not
+        kept["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, paths.split(os.pathsep)))
     return {**kept, "PWD": str(project), **(env or {})}
 
 

@@ -1,20 +1,22 @@
 """Faults that really happen to a Dataface project, each with the calls that meet it and what is true of them.
 
 What such a call should be read as is written in the conventions' words, beside what Dataface answers; that it
-is read so is for the tests to show. The list holds for Dataface 0.4.0 over MCP on the sample project.
+is read so is for the tests to show. The rows hold over MCP on the sample project, each for the releases it names.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from context_telemetry.conventions import names
+from context_telemetry.instrumentation import OLDEST, version
 from context_telemetry.rehearsal.driver import ALWAYS_UNKNOWN, Call, resource, tool
 from context_telemetry.rehearsal.sample import DATABASE, MANIFEST, RehearsalError
 
@@ -23,7 +25,19 @@ _DATABASE = DATABASE.as_posix()
 
 
 @dataclass(frozen=True)
-class Meeting:
+class _Since:
+    """A row that holds for the releases from `since` to `until`, both included."""
+
+    since: str = field(default=OLDEST, kw_only=True)
+    until: str | None = field(default=None, kw_only=True)
+
+    def serves(self, release: str) -> bool:
+        here = version(release)
+        return version(self.since) <= here and (self.until is None or here <= version(self.until))
+
+
+@dataclass(frozen=True)
+class Meeting(_Since):
     """A call that meets a fault: its entry's outcome and exact reasons, and whether Dataface says error."""
 
     call: Call
@@ -38,10 +52,11 @@ class Meeting:
 
 
 @dataclass(frozen=True)
-class Fault:
+class Fault(_Since):
     """One fault; `touches` are the files, relative to the project, that `change` writes, moves or removes.
 
-    `twin` is the healthy call most like those that meet the fault: it ends `ok` once the fault is healed.
+    `twins` are the healthy calls most like those that meet the fault, one for each release: they end `ok` once the
+    fault is healed. Where releases need another change of the project, the fault has a row for each.
     `settles` is how many seconds after the injection the calls carry its reasons. `new_server` faults show
     only in a server that has not resolved the catalogue yet: one that has keeps the former database open.
     """
@@ -49,7 +64,7 @@ class Fault:
     name: str
     simulates: str
     meetings: tuple[Meeting, ...]
-    twin: Call
+    twins: tuple[Meeting, ...]
     touches: tuple[str, ...] = ()
     change: Callable[[Path], None] | None = None
     settles: float = 0.0
@@ -59,6 +74,20 @@ class Fault:
     def reasons(self) -> frozenset[str]:
         """All reasons that calls which meet it carry."""
         return frozenset().union(*(meeting.reasons for meeting in self.meetings))
+
+    @property
+    def twin(self) -> Call:
+        """The healthy call of a fault that is `on` one release."""
+        (twin,) = self.twins
+        return twin.call
+
+    def on(self, release: str) -> Fault:
+        """The fault as `release` has it: with its meetings and its twin alone."""
+
+        def there(rows: tuple[Meeting, ...]) -> tuple[Meeting, ...]:
+            return tuple(row for row in rows if row.serves(release))
+
+        return replace(self, meetings=there(self.meetings), twins=there(self.twins))
 
     def inject(self, project: Path) -> None:
         """Makes the fault, and keeps what was there in a folder beside the project."""
@@ -98,16 +127,16 @@ class Fault:
         return project.parent / f"{project.name}.before" / self.name
 
 
-def ok(call: Call) -> Meeting:
-    return Meeting(call, "ok")
+def ok(call: Call, since: str = OLDEST, until: str | None = None) -> Meeting:
+    return Meeting(call, "ok", since=since, until=until)
 
 
-def degraded(call: Call, *reasons: str) -> Meeting:
-    return Meeting(call, "degraded", frozenset(reasons))
+def degraded(call: Call, *reasons: str, since: str = OLDEST, until: str | None = None) -> Meeting:
+    return Meeting(call, "degraded", frozenset(reasons), since=since, until=until)
 
 
-def failed(call: Call, *reasons: str) -> Meeting:
-    return Meeting(call, "failed", frozenset(reasons), is_error=True)
+def failed(call: Call, *reasons: str, since: str = OLDEST, until: str | None = None) -> Meeting:
+    return Meeting(call, "failed", frozenset(reasons), is_error=True, since=since, until=until)
 
 
 def _write(path: str, content: str | bytes) -> Callable[[Path], None]:
@@ -174,9 +203,9 @@ def _dangling_face(project: Path) -> None:
     (project / _LOST_FACE).symlink_to("nowhere.yml")
 
 
-def _schema_face(*queries: dict[str, str]) -> str:
-    """A face with one table chart for each schema query; JSON is YAML."""
-    named = {f"q{number}": {"type": "schema", **query} for number, query in enumerate(queries)}
+def _schema_face(*queries: dict[str, str], kind: str = "schema") -> str:
+    """A face with one table chart for each query of the catalogue; JSON is YAML."""
+    named = {f"q{number}": {"type": kind, **query} for number, query in enumerate(queries)}
     return json.dumps(
         {
             "title": "Lost and found",
@@ -189,8 +218,11 @@ def _schema_face(*queries: dict[str, str]) -> str:
 
 _LOST_FACE = "faces/lost.yml"
 _SOURCES_FILE = "dataface.yml"
+_PROFILE_SOURCE = "sources:\n  shop:\n    type: dbt_profile\n    profile: shop\n"
 _ONE = "SELECT 1 AS one"
 _COUNT = "SELECT count(*) AS orders FROM fct_orders"
+_REF = "SELECT count(*) AS customers FROM {{ ref('dim_customers') }}"
+_LISTED = "SELECT table_name FROM information_schema.tables"
 _WIDE = (
     "SELECT * FROM fct_order_items JOIN fct_orders USING (order_id)"
     " JOIN dim_products USING (product_id) JOIN dim_customers USING (customer_id)"
@@ -198,37 +230,96 @@ _WIDE = (
 
 _query_one = tool("execute_query", sql=_ONE, source="shop")
 _query_count = tool("execute_query", sql=_COUNT, source="shop")
-_query_ref = tool("query_face", name="by_country", path="faces/customers.yml")
+_query_ref = tool("execute_query", sql=_REF, source="shop")
+_query_ref_sourceless = tool("execute_query", sql=_REF)
+_face_ref = tool("query_face", name="by_country", path="faces/customers.yml")
 _render_ref = tool("render_dashboard", path="faces/customers.yml")
 _render_orders = tool("render_dashboard", path="faces/orders.yml")
+_render_revenue = tool("render_dashboard", path="faces/revenue.yml")
 _render_catalog = tool("render_dashboard", path="faces/catalog.yml")
 _render_lost = tool("render_dashboard", path=_LOST_FACE)
 _search = tool("search_dashboards", query="revenue")
+_search_schema = tool("schema_search", keyword="customer")
 _list = resource("dataface://dashboards")
 
 _TABLES = {"source": "shop", "schema": "main"}
+_schema_orders = tool("schema", **_TABLES, table="fct_orders")
 
 
-def _manifest_fault(name: str, simulates: str, reason: str, change: Callable[[Path], None]) -> Fault:
+def _text(render: Call) -> Call:
+    """The render in the shortest format; before 0.2.0 the others are beyond the budget on a healthy day."""
+    return tool("render_dashboard", **{**render.arguments, "format": "text"})
+
+
+def _references(meet: Callable[..., Meeting], *reasons: str) -> tuple[Meeting, ...]:
+    """A query with a `ref()`: 0.2.0 resolves it only where no source is named, and 0.3.0 not on a DuckDB file."""
+    return (
+        meet(_query_ref, *reasons, until="0.1.5"),
+        meet(_query_ref_sourceless, *reasons, since="0.2.0", until="0.2.0"),
+        meet(_query_ref, *reasons, since="0.3.1"),
+    )
+
+
+_READS_MANIFEST = (*_references(ok), ok(_render_catalog, since="0.3.0", until="0.3.0"))
+
+
+def _manifest_fault(
+    name: str,
+    simulates: str,
+    reason: str,
+    change: Callable[[Path], None],
+    *also: Meeting,
+    ends_catalog: bool = False,
+    is_empty: bool = False,
+) -> Fault:
+    """It takes the descriptions from the catalogue, or `ends_catalog`, and fails each `ref()`; 0.3.1 takes a `ref()`
+    for the table's name where the manifest `is_empty`."""
+    all_failed = ("all_charts_failed",)
     return Fault(
         name=name,
         simulates=simulates,
-        meetings=(failed(_query_ref, reason), degraded(_render_ref, reason, "all_charts_failed")),
-        twin=_query_ref,
+        meetings=(
+            failed(_query_ref, reason, until="0.1.5"),
+            failed(_face_ref, reason, until="0.1.5"),
+            degraded(_render_ref, reason, *all_failed, until="0.1.5"),
+            failed(_query_ref_sourceless, reason, since="0.2.0", until="0.2.0"),
+            (degraded if is_empty else failed)(_query_ref, reason, since="0.3.1", until="0.3.1"),
+            (degraded if is_empty else failed)(_face_ref, reason, since="0.3.1", until="0.3.1"),
+            degraded(_render_ref, reason, *(() if is_empty else all_failed), since="0.3.1", until="0.3.1"),
+            failed(_query_ref, reason, since="0.4.0"),
+            failed(_face_ref, reason, since="0.4.0"),
+            degraded(_render_ref, reason, *all_failed, since="0.4.0"),
+            degraded(_render_catalog, reason, *(all_failed if ends_catalog else ()), since="0.2.0"),
+            *also,
+        ),
+        twins=_READS_MANIFEST,
         touches=(_MANIFEST,),
         change=change,
     )
 
 
-def _schema_fault(level: str, lost: dict[str, str]) -> Fault:
-    return Fault(
+def _schema_fault(level: str, lost: dict[str, str]) -> tuple[Fault, ...]:
+    """In a face, whose queries of the catalogue disturb each other before 0.2.0, and by the tool that there was."""
+    asked_tool = failed(tool("schema", **lost), "object_unknown", until="0.2.0")
+    fault = Fault(
         name=f"{level}_unknown",
-        simulates=f"a face asks the catalogue for a {level} that was dropped or renamed",
-        meetings=(degraded(_render_lost, "object_unknown", "charts_failed"),),
-        twin=_render_catalog,
+        simulates=f"a face or an agent asks the catalogue for a {level} that was dropped or renamed",
+        meetings=(degraded(_render_lost, "object_unknown", "charts_failed"), asked_tool),
+        twins=(ok(_render_catalog),),
         touches=(_LOST_FACE,),
         change=_write(_LOST_FACE, _schema_face(_TABLES, lost)),
+        since="0.2.0",
     )
+    alone = replace(
+        fault,
+        meetings=(degraded(_render_lost, "object_unknown", "all_charts_failed"), asked_tool),
+        twins=(ok(_schema_orders),),
+        change=_write(_LOST_FACE, _schema_face(lost)),
+        since="0.1.5",
+        until="0.1.5",
+    )
+    by_another_name = _write(_LOST_FACE, _schema_face(lost, kind="schema_resolver"))
+    return fault, alone, replace(alone, change=by_another_name, since=OLDEST, until="0.1.4")
 
 
 FAULTS: tuple[Fault, ...] = (
@@ -237,13 +328,28 @@ FAULTS: tuple[Fault, ...] = (
         name="source_unknown_answered",
         simulates="a call names a source that nobody configured, and the query needs no table",
         meetings=(degraded(tool("execute_query", sql=_ONE, source="shopp"), "source_substituted"),),
-        twin=_query_one,
+        twins=(ok(_query_one),),
     ),
     Fault(
         name="source_unknown",
         simulates="a call names a source that nobody configured, and the table is not where the query ran",
-        meetings=(failed(tool("execute_query", sql=_COUNT, source="shopp"), "source_substituted"),),
-        twin=_query_count,
+        meetings=(
+            failed(tool("execute_query", sql=_COUNT, source="shopp"), "source_substituted"),
+            failed(tool("describe_query", sql=_COUNT, source="shopp")),
+            failed(tool("schema", source="shopp"), until="0.2.0"),
+        ),
+        twins=(ok(_query_count),),
+    ),
+    Fault(
+        name="source_not_named",
+        simulates="an agent names no source",
+        meetings=(
+            ok(tool("execute_query", sql=_ONE), until="0.2.0"),
+            failed(tool("execute_query", sql=_COUNT), "source_substituted", until="0.2.0"),
+            degraded(tool("execute_query", sql=_LISTED), "source_substituted", until="0.2.0"),
+            failed(tool("execute_query", sql=_ONE), since="0.3.0"),
+        ),
+        twins=(ok(_query_count),),
     ),
     Fault(
         name="sources_removed",
@@ -252,30 +358,90 @@ FAULTS: tuple[Fault, ...] = (
             degraded(_query_one, "source_substituted", "source_unconfigured"),
             failed(_query_count, "source_substituted", "source_unconfigured"),
         ),
-        twin=_query_count,
+        twins=(ok(_query_count),),
         touches=(_SOURCES_FILE,),
         change=_write(_SOURCES_FILE, "sources: {}\n"),
+    ),
+    Fault(
+        name="sources_unreadable",
+        simulates="a dataface.yml that was saved in the middle of an edit",
+        meetings=(failed(_query_count),),
+        twins=(ok(_query_count),),
+        touches=(_SOURCES_FILE,),
+        change=_write(_SOURCES_FILE, "sources:\n  shop: {type: duckdb\n"),
+        since="0.1.5",
+    ),
+    Fault(
+        name="source_with_a_password",
+        simulates="a dataface.yml with a password in it, which Dataface refuses",
+        meetings=(failed(_query_count),),
+        twins=(ok(_query_count),),
+        touches=(_SOURCES_FILE,),
+        change=_write(
+            _SOURCES_FILE,
+            "sources:\n  shop:\n    type: postgres\n    host: localhost\n    port: 5432\n    user: shop\n"
+            "    dbname: shop\n    schema: main\n    password: opensesame\n",
+        ),
+        since="0.2.0",
     ),
     Fault(
         name="profile_gone",
         simulates="a source that stands in a dbt profile, and a profiles.yml that was not deployed",
         meetings=(failed(_query_count, "source_unconfigured"),),
-        twin=_query_count,
+        twins=(ok(_query_count),),
         touches=(_SOURCES_FILE, "profiles.yml"),
         change=_all(
-            _write(_SOURCES_FILE, "sources:\n  shop:\n    type: dbt_profile\n    profile: shop\n"),
+            _write(_SOURCES_FILE, _PROFILE_SOURCE),
             _remove("profiles.yml"),
         ),
+        since="0.1.5",
+    ),
+    Fault(
+        name="profile_unreadable",
+        simulates="a source that stands in a dbt profile, and a profiles.yml that was saved in the middle of an edit",
+        meetings=(failed(_query_count, "source_unconfigured"),),
+        twins=(ok(_query_count),),
+        touches=(_SOURCES_FILE, "profiles.yml"),
+        change=_all(_write(_SOURCES_FILE, _PROFILE_SOURCE), _write("profiles.yml", "shop: [\n")),
+        since="0.1.5",
+    ),
+    Fault(
+        name="profile_unused",
+        simulates="a profiles.yml that was saved in the middle of an edit, and that nobody needs",
+        meetings=(ok(_query_count), ok(_search)),
+        twins=(ok(_query_count),),
+        touches=("profiles.yml",),
+        change=_write("profiles.yml", "shop: [\n"),
+    ),
+    Fault(
+        name="profile_not_introspected",
+        simulates="a source that stands in a dbt profile: it runs queries and has no catalogue",
+        meetings=(
+            ok(_query_count, since="0.1.5", until="0.2.0"),
+            ok(_query_count, since="0.3.1"),
+            failed(_schema_orders, until="0.2.0"),
+            degraded(_search_schema, "layer_unavailable", since="0.2.0", until="0.2.0"),
+            degraded(_render_catalog, "all_charts_failed", since="0.2.0"),
+        ),
+        twins=(ok(_schema_orders, until="0.2.0"), ok(_render_catalog, since="0.3.0")),
+        touches=(_SOURCES_FILE,),
+        change=_write(_SOURCES_FILE, _PROFILE_SOURCE),
+        new_server=True,
     ),
     Fault(
         name="adapter_missing",
         simulates="a source whose dbt adapter is not installed where Dataface runs",
         meetings=(
-            degraded(_render_lost, "layer_unavailable", "charts_failed"),
+            degraded(_render_lost, "layer_unavailable", "charts_failed", since="0.2.0"),
             failed(tool("describe_query", sql=_ONE, source="warehouse"), "layer_unavailable"),
             failed(tool("execute_query", sql=_ONE, source="warehouse"), "layer_unavailable"),
+            degraded(_search_schema, "layer_unavailable", since="0.2.0", until="0.2.0"),
         ),
-        twin=_render_catalog,
+        twins=(
+            ok(_query_one, until="0.1.5"),
+            ok(_search_schema, since="0.2.0", until="0.2.0"),
+            ok(_render_catalog, since="0.3.0"),
+        ),
         touches=(_SOURCES_FILE, _LOST_FACE),
         change=_all(
             _write(
@@ -292,16 +458,18 @@ FAULTS: tuple[Fault, ...] = (
         name="profile_adapter_missing",
         simulates="a dbt profile of a warehouse whose dbt adapter is not installed where Dataface runs",
         meetings=(failed(_query_count, "layer_unavailable"),),
-        twin=_query_count,
+        twins=(ok(_query_count),),
         touches=(_SOURCES_FILE, "profiles.yml"),
         change=_all(
-            _write(_SOURCES_FILE, "sources:\n  shop:\n    type: dbt_profile\n    profile: shop\n"),
+            _write(_SOURCES_FILE, _PROFILE_SOURCE),
             _write(
                 "profiles.yml",
                 "shop:\n  target: dev\n  outputs:\n    dev:\n      type: postgres\n      host: localhost\n"
-                "      port: 5432\n      user: shop\n      dbname: shop\n      schema: main\n      pass: unset\n",
+                "      port: 5432\n      user: shop\n      dbname: shop\n      schema: main\n"
+                "      password: unset\n",
             ),
         ),
+        since="0.1.5",
     ),
     # -- the manifest
     _manifest_fault(
@@ -309,45 +477,82 @@ FAULTS: tuple[Fault, ...] = (
     ),
     _manifest_fault("manifest_gone", "a deployment without target/", "manifest_missing", _remove(_MANIFEST)),
     _manifest_fault(
-        "manifest_empty", "a manifest that holds nothing", "manifest_incomplete", _write(_MANIFEST, "{}")
+        "manifest_empty",
+        "a manifest that holds nothing",
+        "manifest_incomplete",
+        _write(_MANIFEST, "{}"),
+        is_empty=True,
     ),
     _manifest_fault(
         "manifest_of_another_kind",
         "a file of that name whose nodes are no nodes",
         "manifest_unreadable",
         _write(_MANIFEST, '{"nodes": {"model.shop.x": null}}'),
+        ends_catalog=True,
     ),
-    _manifest_fault("manifest_list", "another file's JSON", "manifest_unreadable", _write(_MANIFEST, "[]")),
+    _manifest_fault(
+        "manifest_list",
+        "another file's JSON",
+        "manifest_unreadable",
+        _write(_MANIFEST, "[]"),
+        is_empty=True,
+    ),
     _manifest_fault(
         "manifest_null", "a template that was not filled", "manifest_unreadable", _write(_MANIFEST, "null")
     ),
-    _manifest_fault("manifest_not_utf8", "a rewrite in Latin-1", "manifest_unreadable", _manifest_not_utf8),
+    _manifest_fault(
+        "manifest_not_utf8",
+        "a rewrite in Latin-1",
+        "manifest_unreadable",
+        _manifest_not_utf8,
+        failed(_query_count, "manifest_unreadable", until="0.1.4"),
+        ends_catalog=True,
+    ),
     Fault(
         name="manifest_snapshot",
         simulates="a manifest that is gone while an older snapshot lies beside it",
         meetings=(
-            degraded(_query_ref, "manifest_substituted"),
-            degraded(_render_ref, "manifest_substituted"),
+            *_references(degraded, "manifest_substituted"),
+            degraded(_text(_render_ref), "manifest_substituted", until="0.1.5"),
+            degraded(_render_ref, "manifest_substituted", since="0.3.1"),
+            degraded(_render_catalog, "manifest_substituted", since="0.2.0"),
         ),
-        twin=_query_ref,
+        twins=_READS_MANIFEST,
         touches=(_MANIFEST, "manifest.snapshot.json"),
         change=_manifest_as_snapshot,
     ),
     Fault(
         name="model_edited",
         simulates="a model that was changed after the manifest was made",
-        meetings=(degraded(_query_ref, "manifest_stale"), degraded(_render_catalog, "manifest_stale")),
-        twin=_query_ref,
+        meetings=(
+            *_references(degraded, "manifest_stale"),
+            degraded(_render_catalog, "manifest_stale", since="0.2.0"),
+        ),
+        twins=_READS_MANIFEST,
         touches=("models/marts/dim_customers.sql",),
         change=_edit_model,
         settles=2.0,
+    ),
+    Fault(
+        name="reference_undefined",
+        simulates="a face with a ref() on a named source, which only some releases resolve",
+        meetings=(failed(_face_ref), degraded(_render_ref, "all_charts_failed")),
+        twins=(ok(tool("query_face", name="by_status", path="faces/orders.yml")),),
+        since="0.2.0",
+        until="0.3.0",
     ),
     # -- faces
     Fault(
         name="face_broken",
         simulates="a face that was saved in the middle of an edit",
-        meetings=(degraded(_search, "face_unreadable"), degraded(_list, "face_unreadable")),
-        twin=_search,
+        meetings=(
+            degraded(_search, "face_unreadable"),
+            degraded(_list, "face_unreadable"),
+            failed(_render_lost),
+            failed(tool("validate_dashboard", path=_LOST_FACE)),
+            failed(tool("describe_dashboard", path=_LOST_FACE)),
+        ),
+        twins=(ok(_search),),
         touches=(_LOST_FACE,),
         change=_write(_LOST_FACE, "title: Revenue\nqueries: [\n"),
     ),
@@ -355,7 +560,7 @@ FAULTS: tuple[Fault, ...] = (
         name="face_dangling",
         simulates="a face that is a link to a file which is gone",
         meetings=(degraded(_search, "face_unreadable"), degraded(_list, "face_unreadable")),
-        twin=_list,
+        twins=(ok(_list),),
         touches=(_LOST_FACE,),
         change=_dangling_face,
     ),
@@ -364,10 +569,12 @@ FAULTS: tuple[Fault, ...] = (
         name="column_dropped",
         simulates="a column that a chart needs was renamed in the warehouse",
         meetings=(
-            degraded(_render_orders, "charts_failed"),
+            degraded(_render_orders, "charts_failed", since="0.2.0"),
+            degraded(_text(_render_orders), "charts_failed"),
             failed(tool("render_dashboard", path="faces/orders.yml", format="yaml"), "charts_failed"),
+            ok(tool("validate_dashboard", path="faces/orders.yml")),
         ),
-        twin=_render_orders,
+        twins=(ok(_text(_render_orders)),),
         touches=(_DATABASE,),
         change=_sql("ALTER TABLE fct_orders RENAME COLUMN payment_method TO paid_with"),
         new_server=True,
@@ -376,10 +583,11 @@ FAULTS: tuple[Fault, ...] = (
         name="column_of_a_chart_dropped",
         simulates="a column is gone that a chart is drawn from, while its query asks for all that there are",
         meetings=(
-            degraded(_render_lost, "charts_failed"),
-            degraded(tool("render_dashboard", path=_LOST_FACE, format="svg"), "charts_failed"),
+            degraded(_render_lost, "charts_failed", since="0.2.0"),
+            degraded(_text(_render_lost), "charts_failed"),
+            degraded(tool("render_dashboard", path=_LOST_FACE, format="svg"), "charts_failed", since="0.4.0"),
         ),
-        twin=_render_orders,
+        twins=(ok(_text(_render_orders)),),
         touches=(_LOST_FACE,),
         change=_write(
             _LOST_FACE,
@@ -392,8 +600,11 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="table_dropped",
         simulates="a table that every chart of a face needs was dropped",
-        meetings=(degraded(tool("render_dashboard", path="faces/revenue.yml"), "all_charts_failed"),),
-        twin=tool("render_dashboard", path="faces/revenue.yml"),
+        meetings=(
+            degraded(_render_revenue, "all_charts_failed"),
+            failed(tool("execute_query", sql="SELECT count(*) FROM fct_order_items", source="shop")),
+        ),
+        twins=(ok(_text(_render_revenue)),),
         touches=(_DATABASE,),
         change=_sql("DROP TABLE fct_order_items"),
         new_server=True,
@@ -401,16 +612,29 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         name="database_gone",
         simulates="the warehouse is away",
-        meetings=(degraded(_render_orders, "all_charts_failed"), failed(_query_count)),
-        twin=_render_orders,
+        meetings=(
+            degraded(_render_orders, "all_charts_failed"),
+            failed(_query_count),
+            failed(tool("describe_query", sql=_COUNT, source="shop")),
+            failed(tool("schema", source="shop"), until="0.2.0"),
+        ),
+        twins=(ok(_text(_render_orders)),),
         touches=(_DATABASE,),
         change=_remove(_DATABASE),
         new_server=True,
     ),
     # -- the catalogue
-    _schema_fault("schema", {"source": "shop", "schema": "finance"}),
-    _schema_fault("table", {**_TABLES, "table": "fct_invoices"}),
-    _schema_fault("column", {**_TABLES, "table": "fct_orders", "column": "discount"}),
+    *_schema_fault("schema", {"source": "shop", "schema": "finance"}),
+    *_schema_fault("table", {**_TABLES, "table": "fct_invoices"}),
+    *_schema_fault("column", {**_TABLES, "table": "fct_orders", "column": "discount"}),
+    Fault(
+        name="catalogue_locked_out",
+        simulates="a query has opened the database in another way than the catalogue does",
+        meetings=(ok(_query_count), failed(_schema_orders)),
+        twins=(ok(_schema_orders),),
+        until="0.1.4",
+        new_server=True,
+    ),
     # -- resources
     Fault(
         name="resource_unknown",
@@ -424,13 +648,14 @@ FAULTS: tuple[Fault, ...] = (
                 "dataface://dashboard/no-such-face.yml",
             )
         ),
-        twin=resource("dataface://docs/errors"),
+        twins=(ok(resource("dataface://docs/errors")),),
     ),
     Fault(
         name="resource_listed_unknown",
         simulates="Dataface lists two resources that it does not have",
         meetings=tuple(degraded(resource(uri), "resource_unknown") for uri in ALWAYS_UNKNOWN),
-        twin=resource("dataface://docs/charts"),
+        twins=(ok(resource("dataface://docs/charts")),),
+        since="0.3.0",
     ),
     # -- size
     Fault(
@@ -439,20 +664,23 @@ FAULTS: tuple[Fault, ...] = (
         meetings=(
             degraded(tool("execute_query", sql=_WIDE, source="shop", limit=1000), "payload_over_budget"),
         ),
-        twin=tool("execute_query", sql=_WIDE, source="shop", limit=10),
+        twins=(ok(tool("execute_query", sql=_WIDE, source="shop", limit=10)),),
     ),
     # -- failures that say so themselves
     Fault(
         name="arguments_invalid",
         simulates="an agent leaves out a required argument",
         meetings=(failed(tool("execute_query", source="shop")),),
-        twin=_query_one,
+        twins=(ok(_query_one),),
     ),
     Fault(
         name="tool_unknown",
         simulates="an agent calls a tool of another release",
-        meetings=(failed(tool("schema_search", query="orders")),),
-        twin=_search,
+        meetings=(
+            failed(tool("list_diagnostic_codes"), until="0.2.0"),
+            failed(tool("schema_search", query="orders"), since="0.3.0"),
+        ),
+        twins=(ok(_search),),
     ),
     Fault(
         name="sql_typo",
@@ -461,14 +689,24 @@ FAULTS: tuple[Fault, ...] = (
             failed(tool("execute_query", sql="SELEC 1", source="shop")),
             failed(tool("execute_query", sql="SELECT discount FROM fct_orders", source="shop")),
         ),
-        twin=_query_one,
+        twins=(ok(_query_one),),
     ),
 )
 
 
+def faults(release: str | None = None) -> tuple[Fault, ...]:
+    """The faults of a Dataface release, the installed one if none is named, each as that release has it.
+
+    Raises PackageNotFoundError where none is named and none is installed.
+    """
+    here = release or importlib.metadata.version("dataface")
+    return tuple(each.on(here) for each in FAULTS if each.serves(here))
+
+
 def fault(name: str) -> Fault:
-    """The fault of that name; raises KeyError with the names that there are."""
-    for each in FAULTS:
+    """The fault of that name in the installed release; raises KeyError with the names that there are."""
+    there = faults()
+    for each in there:
         if each.name == name:
             return each
-    raise KeyError(f"no fault {name!r}; there are {', '.join(each.name for each in FAULTS)}")
+    raise KeyError(f"no fault {name!r}; there are {', '.join(each.name for each in there)}")

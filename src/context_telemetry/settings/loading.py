@@ -30,8 +30,6 @@ from context_telemetry.settings.model import Settings
 # By name, because mypy checks for 3.10 and runs where tomli need not be installed.
 tomllib: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
-# What `context-telemetry run` tells the process that it starts: not settings, not for users.
-INTERNAL_PREFIX: Final = "CONTEXT_TELEMETRY_RUN_"
 FILE: Final = "context-telemetry.toml"
 TABLE: Final = "context-telemetry"
 _UNDERSCORED: Final = TABLE.replace("-", "_")
@@ -127,9 +125,8 @@ def _file(name: str, root: Path, values: Any, problems: list[str]) -> _Source:
 def _environment(environ: Mapping[str, str], problems: list[str]) -> _Source:
     source = _Source("environment")
     for variable in sorted(environ):
-        if not variable.startswith(VARIABLE_PREFIX) or variable.startswith(INTERNAL_PREFIX):
-            continue
-        if not environ[variable]:  # an empty variable is an unset one, as OpenTelemetry has it
+        # An empty variable is an unset one, as OpenTelemetry has it.
+        if not variable.startswith(VARIABLE_PREFIX) or not environ[variable]:
             continue
         path = tuple(variable[len(VARIABLE_PREFIX) :].lower().split("__"))
         table = source.values

@@ -58,7 +58,9 @@ class Settings(Strict):
     )
     # The conventions' closed list, spelled out for type checkers; tests/test_settings.py compares.
     surface: Literal["agent", "cli", "dashboard", "ide", "library", "mcp"] | None = Field(
-        default=None, description="The surface of every entry, instead of the one that is recognised."
+        default=None,
+        description="What this process says of its commands, pages, turns and calls, instead of their protocol. "
+        "Their callers may say otherwise (editors.md); MCP requests stay `mcp`.",
     )
     content: Switch = Field(
         default=False, description="Also record content: SQL, arguments, results, the text of errors."

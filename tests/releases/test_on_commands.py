@@ -1,0 +1,215 @@
+"""Commands of `dft`: one entry each, with the outcome of what it served, and otherwise as if nobody looked."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import spans_in
+from inprocess import instrumented
+from memory import attributes
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanKind, StatusCode
+from scenario import scenario
+
+import context_telemetry
+from context_telemetry import surface
+from context_telemetry.rehearsal.driver import observed
+from context_telemetry.rehearsal.sample import Sample
+
+pytestmark = pytest.mark.real
+
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+SECRET = "4242424242"
+VALIDATE = ["validate", "faces/orders.yml"]
+RENDER = ["render", "faces/orders.yml"]
+
+
+def query(source: str, sql: str, *options: str) -> list[str]:
+    """A query as the installed release takes it: before 0.1.5 the source is an option."""
+    import typer
+    from dataface.cli.main import app
+
+    commands: Any = typer.main.get_command(app)
+    by_option = any(each.name == "source" for each in commands.commands["query"].params)
+    where = ["query", sql, "--source", source] if by_option else ["query", source, sql]
+    return [*where, *options]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left: exit code and streams, and its spans, with the one entry among them if there is one."""
+
+    code: int
+    out: str
+    err: str
+    spans: list[ReadableSpan]
+
+    @property
+    def entry(self) -> ReadableSpan | None:
+        entries = [span for span in self.spans if attributes(span).get("dataface.entry")]
+        assert len(entries) <= 1
+        return entries[0] if entries else None
+
+    @property
+    def said(self) -> dict[str, Any]:
+        assert self.entry is not None
+        return attributes(self.entry)
+
+
+@pytest.fixture(scope="module")
+def here(sample: Sample, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of the sample project, as the working directory: `dft render` writes into it."""
+    root = sample.copy(tmp_path_factory.mktemp("commands") / "shop").root
+    before = Path.cwd()
+    os.chdir(root)
+    yield root
+    os.chdir(before)
+
+
+def dft(arguments: list[str], *, watched: bool = True) -> Ran:
+    """Run a command in this process, as the entry point would."""
+    from dataface.cli.main import app
+    from typer.testing import CliRunner
+
+    if not watched:
+        result = CliRunner().invoke(app, arguments)
+        return Ran(result.exit_code, result.stdout, result.stderr, [])
+    with instrumented() as memory:
+        result = CliRunner().invoke(app, arguments)
+        return Ran(result.exit_code, result.stdout, result.stderr, memory.spans)
+
+
+@scenario("commands")
+@pytest.mark.parametrize("command", ["validate", "render", "query"])
+def test_a_healthy_command_is_one_entry_that_is_ok(here: Path, command: str) -> None:
+    ran = dft({"validate": VALIDATE, "render": RENDER, "query": query("shop", "SELECT 1 AS one")}[command])
+    assert ran.entry is not None
+    assert (ran.code, ran.entry.name, ran.entry.kind) == (0, f"dft {command}", SpanKind.INTERNAL)
+    assert ran.entry.status.status_code is StatusCode.UNSET
+    said = {name: value for name, value in ran.said.items() if "staleness" not in name}
+    assert said == {
+        "dataface.operation.name": "command.run",
+        "dataface.entry": True,
+        "dataface.command.name": command,
+        "dataface.surface": "cli",
+        "process.exit.code": 0,
+        "dataface.outcome": "ok",
+    }
+
+
+@scenario("commands")
+def test_a_query_on_a_source_that_is_configured_nowhere_is_degraded_and_exits_with_0(here: Path) -> None:
+    ran = dft(query("nowhere", "SELECT 1 AS one"))
+    assert (ran.code, ran.said["process.exit.code"]) == (0, 0)
+    assert ran.said["dataface.outcome"] == "degraded"
+    assert ran.said["dataface.degradation.reasons"] == ("source_substituted",)
+
+
+@scenario("commands")
+def test_a_query_that_fails_is_failed_for_the_driver_s_reason(here: Path) -> None:
+    ran = dft(query("shop", "SELECT * FROM nope"))
+    assert ran.entry is not None
+    assert (ran.code, ran.said["process.exit.code"]) == (1, 1)
+    assert ran.said["dataface.outcome"] == "failed"
+    assert ran.said["error.type"] == "CatalogException"
+    assert "dataface.degradation.reasons" not in ran.said
+    assert ran.entry.status.status_code is StatusCode.ERROR
+    assert not ran.entry.events
+
+
+@scenario("commands")
+def test_a_command_that_cannot_be_read_is_failed_with_exit_code_2(here: Path) -> None:
+    ran = dft(["validate", "--no-such-option"])
+    assert (ran.code, ran.said["process.exit.code"]) == (2, 2)
+    assert (ran.said["dataface.outcome"], ran.said["error.type"]) == ("failed", "NoSuchOption")
+
+
+@scenario("commands", until="0.2.0", because="`dft schema` is gone since 0.3.0")
+def test_the_schema_command_is_an_entry_with_the_catalogue_below_it(here: Path) -> None:
+    ran = dft(["schema", "shop"])
+    assert ran.entry is not None
+    assert (ran.code, ran.entry.name, ran.said["dataface.outcome"]) == (0, "dft schema", "ok")
+    assert "catalog.resolve" in [span.name for span in ran.spans]
+
+
+@scenario("commands")
+def test_help_and_what_serves_no_context_are_no_entries(here: Path) -> None:
+    for arguments in (["--version"], ["query", "--help"], ["inspect", "templates"], ["mcp", "serve", "--no"]):
+        assert dft(arguments).spans == [], arguments
+    assert dft(["no-such-command", "query"]).spans == []
+
+
+@scenario("commands")
+def test_nothing_that_was_typed_is_exported(here: Path) -> None:
+    typed = query("shop", f"SELECT {SECRET} AS one", "--limit", "7")
+    for ran in (
+        dft(typed),
+        dft([*typed, "--no-such-option", SECRET]),
+        dft(["validate", f"faces/{SECRET}.yml"]),
+    ):
+        assert ran.entry is not None
+        assert SECRET not in str([(span.name, attributes(span), span.events) for span in ran.spans])
+
+
+@scenario("commands")
+def test_a_command_is_part_of_its_caller_s_trace_and_of_the_surface_that_the_caller_says(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACEPARENT", f"00-{TRACE}-{PARENT}-01")
+    monkeypatch.setenv("BAGGAGE", "dataface.surface=ide")
+    ran = dft(VALIDATE)
+    assert ran.entry is not None
+    assert ran.entry.parent is not None
+    assert f"{ran.entry.parent.trace_id:032x}{ran.entry.parent.span_id:016x}" == TRACE + PARENT
+    assert ran.said["dataface.surface"] == "ide"
+    with surface("agent"):
+        assert dft(VALIDATE).said["dataface.surface"] == "agent"
+    monkeypatch.setenv("BAGGAGE", "dataface.surface=desktop")
+    monkeypatch.setenv("TRACEPARENT", "nonsense")
+    ran = dft(VALIDATE)
+    assert ran.entry is not None
+    assert (ran.entry.parent, ran.said["dataface.surface"]) == (None, "cli")
+
+
+@scenario("bytes unchanged")
+def test_commands_print_the_same_and_exit_alike_with_and_without_observation(here: Path) -> None:
+    for arguments in (
+        VALIDATE,
+        RENDER,
+        query("shop", "SELECT * FROM fct_orders ORDER BY order_id"),
+        query("shop", "SELECT * FROM nope"),
+        query("nowhere", "SELECT 1 AS one", "--json"),
+        ["query", "--no-such-option"],
+        ["validate", "faces/nope.yml"],
+        ["docs", "charts"],
+        ["query", "--help"],
+    ):
+        without, watched = dft(arguments, watched=False), dft(arguments)
+        assert (watched.code, watched.out, watched.err) == (without.code, without.out, without.err), arguments
+
+
+@scenario("bytes unchanged")
+def test_a_process_that_is_observed_writes_the_same_bytes_and_leaves_its_entry(
+    here: Path, tmp_path: Path
+) -> None:
+    # From elsewhere, with the project named: its telemetry is the project's.
+    asked = query("nowhere", "SELECT 1 AS one", "--project-dir", str(here))
+    command = [str(Path(sys.executable).with_name("dft")), *asked]
+    library = str(Path(context_telemetry.__file__).parents[1])
+    environ = os.environ | {"CONTEXT_TELEMETRY_STATE_DIR": str(tmp_path), "PYTHONPATH": library}
+    plain, watched = (
+        subprocess.run(each, capture_output=True, cwd=tmp_path.anchor, env=environ, check=False)
+        for each in (command, observed(command))
+    )
+    assert (watched.returncode, watched.stdout, watched.stderr) == (0, plain.stdout, plain.stderr)
+    (entry,) = [span for span in spans_in(tmp_path) if span.entry]
+    assert (entry.name, entry.outcome) == ("dft query", "degraded")
+    assert entry.reasons == {"source_substituted"}
+    assert [folder.name.rpartition("-")[0] for folder in tmp_path.iterdir()] == ["shop"]

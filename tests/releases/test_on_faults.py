@@ -1,0 +1,391 @@
+"""Every fault of the rehearsal on every release: the exact outcome and reasons of each call that meets it, and of none.
+
+Each fault has a copy of the project, and a server of its own before and after it is healed: what a server of an older
+release once read it keeps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agent_fakes import FakeModel, turn
+from httpserver import application, browser
+from inprocess import entry_of, instrumented, opened, with_client
+from memory import Memory, attributes
+from scenario import RELEASE, scenario
+
+from context_telemetry.instrumentation import version
+from context_telemetry.observe import failsafe
+from context_telemetry.rehearsal.driver import Call, Client, tool
+from context_telemetry.rehearsal.faults import Fault, Meeting, faults
+from context_telemetry.rehearsal.sample import DATABASE, Sample
+
+pytestmark = pytest.mark.real
+
+Action = Callable[[], object]
+Reading = tuple[str, str, frozenset[str], bool]
+Seen = tuple[str, str, frozenset[str]]
+
+KEEPS_ITS_FILES = version(RELEASE) < version("0.1.5")
+"""What such a process has read of a project it never reads again."""
+
+
+@pytest.fixture(scope="module")
+def everything() -> Iterator[Memory]:
+    with instrumented() as made:
+        yield made
+
+
+@pytest.fixture
+def memory(everything: Memory) -> Iterator[Memory]:
+    everything.clear()
+    before = failsafe.errors()
+    yield everything
+    assert failsafe.errors() == before
+
+
+def moved(project: Path) -> Path:
+    """The project in another folder: a process knows nothing of it yet."""
+    return Sample(project).copy(project.with_name("moved")).root
+
+
+def met(
+    project: Path, memory: Memory, meetings: tuple[Meeting, ...], running: Action = lambda: None
+) -> list[Reading]:
+    """What the answers of a new server were read as; ``running`` happens once it runs."""
+    found = []
+
+    async def send(client: Client) -> None:
+        running()
+        for meeting in meetings:
+            memory.clear()
+            answer = await client.send(meeting.call)
+            said = attributes(entry_of(memory.spans))
+            reasons = frozenset(said.get("dataface.degradation.reasons", ()))
+            found.append((str(meeting.call), said["dataface.outcome"], reasons, answer.is_error))
+
+    with_client(project, send)
+    return found
+
+
+def expected(meetings: tuple[Meeting, ...]) -> list[Reading]:
+    return [(str(each.call), each.outcome, each.reasons, each.is_error) for each in meetings]
+
+
+@scenario("faults")
+@pytest.mark.parametrize("fault", faults(), ids=lambda fault: fault.name)
+def test_a_fault_is_read_from_every_call_that_meets_it_and_from_none_once_it_is_healed(
+    fault: Fault, project: Path, memory: Memory
+) -> None:
+    def inject() -> None:
+        fault.inject(project)
+        if fault.settles:
+            time.sleep(fault.settles)
+
+    if fault.new_server or KEEPS_ITS_FILES:
+        inject()
+        found = met(project, memory, fault.meetings)
+    else:
+        found = met(project, memory, fault.meetings, running=inject)
+    assert found == expected(fault.meetings)
+    fault.heal(project)
+    healed = moved(project) if KEEPS_ITS_FILES else project
+    time.sleep(fault.settles)
+    assert met(healed, memory, fault.twins) == expected(fault.twins)
+
+
+# -- the same faults on the other surfaces ---------------------------------------------------------
+
+
+Ask = Callable[[Path, Memory, "Action | None"], object]
+"""Uses Dataface in a project; with an action twice in one process, which happens between the two."""
+
+
+def page(*paths: str) -> Ask:
+    def ask(project: Path, memory: Memory, between: Action | None) -> None:
+        with browser(application(project)) as client:
+            if between is not None:
+                client.get(paths[0])
+                between()
+            for path in paths:
+                memory.clear()
+                client.get(path)
+
+    return ask
+
+
+def command(*arguments: str) -> Ask:
+    """A command of `dft`, each of which is a process of its own."""
+
+    def ask(project: Path, memory: Memory, between: Action | None) -> None:
+        from dataface.cli.main import app
+        from typer.testing import CliRunner
+
+        if between is not None:
+            between()
+        memory.clear()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(project)
+            CliRunner().invoke(app, list(arguments))
+
+    return ask
+
+
+def in_session(use: Callable[[Any, Any], object]) -> Ask:
+    """What has the project open: a context for tools, and an adapter registry."""
+
+    def ask(project: Path, memory: Memory, between: Action | None) -> None:
+        with opened(project) as session:
+            if between is not None:
+                use(*session)
+                between()
+            memory.clear()
+            use(*session)
+
+    return ask
+
+
+def agent(call: Call, **options: Any) -> Ask:
+    """A turn in which a FAKE model makes the call and then says that it is done."""
+
+    def take(context: Any, _: Any) -> None:
+        list(turn(context, FakeModel([(str(call.tool), call.arguments)], ["Done."]), **options))
+
+    return in_session(take)
+
+
+def library(use: Callable[[Any], object]) -> Ask:
+    """A host that calls Dataface's functions itself."""
+
+    def call(_: Any, registry: Any) -> None:
+        with contextlib.suppress(Exception):
+            use(registry)
+
+    return in_session(call)
+
+
+def client(call: Call) -> Ask:
+    def ask(project: Path, memory: Memory, between: Action | None) -> None:
+        async def send(client: Client) -> None:
+            if between is not None:
+                await client.send(call)
+                between()
+            memory.clear()
+            await client.send(call)
+
+        with_client(project, send)
+
+    return ask
+
+
+def tables(registry: Any) -> object:
+    factory = importlib.import_module("dataface.core.inspect.cache_factory")
+    return factory.build_resolver(registry).list_tables("shop", "main")
+
+
+def query(sql: str) -> Callable[[Any], object]:
+    def run(registry: Any) -> object:
+        from dataface.agent_api.query import execute_query
+
+        return execute_query(sql, source="shop", adapter_registry=registry)
+
+    return run
+
+
+SETTING_UP = ("mcp.initialize", "mcp.list")
+
+
+def entries(memory: Memory) -> list[Seen]:
+    """Surface, outcome and reasons of each entry that asked for something."""
+    found = [attributes(span) for span in memory.spans]
+    return [
+        (
+            each["dataface.surface"],
+            each["dataface.outcome"],
+            frozenset(each.get("dataface.degradation.reasons", ())),
+        )
+        for each in found
+        if each.get("dataface.entry") and each["dataface.operation.name"] not in SETTING_UP
+    ]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a surface shows of a fault: outcome and exact reasons of what is asked there, and none once it is healed.
+
+    ``twin`` is asked then. ``running``: the fault comes about in a process that has answered already. Where only a
+    tool fails that an agent calls, the turn is ``ok``: its model was told.
+    """
+
+    fault: str
+    surface: str
+    ask: Ask
+    outcome: str
+    reasons: frozenset[str]
+    twin: Ask
+    running: bool
+    until: str | None
+
+    def __str__(self) -> str:
+        return f"{self.fault}-{self.surface}"
+
+    @property
+    def here(self) -> bool:
+        return self.fault in HERE and (self.until is None or version(RELEASE) <= version(self.until))
+
+
+def shown(
+    fault: str,
+    asks: dict[str, Ask],
+    *reasons: str,
+    twins: dict[str, Ask] | None = None,
+    command_fails: bool = True,
+    running: bool = False,
+    until: str | None = None,
+) -> list[Shown]:
+    """The fault on each surface that is asked; commands and functions that served less than all of it have failed."""
+    outcomes = dict.fromkeys(asks, "degraded" if reasons else "failed")
+    outcomes["library"] = "failed"
+    if command_fails:
+        outcomes["cli"] = "failed"
+    if not reasons:
+        outcomes["agent"] = "ok"
+    return [
+        Shown(
+            fault,
+            surface,
+            ask,
+            outcomes[surface],
+            frozenset(reasons),
+            (twins or asks)[surface],
+            running,
+            until,
+        )
+        for surface, ask in asks.items()
+    ]
+
+
+def face(name: str) -> dict[str, Ask]:
+    """The face as a page, by the command that draws it, and by the tool of an agent."""
+    path = f"faces/{name}.yml"
+    return {
+        "dashboard": page(f"/{name}/"),
+        "cli": command("render", path, "--format", "text"),
+        "agent": agent(tool("render_dashboard", path=path, format="text")),
+    }
+
+
+def sql(source: str, text: str) -> dict[str, Ask]:
+    return {
+        "cli": command("query", source, text),
+        "agent": agent(tool("execute_query", sql=text, source=source)),
+    }
+
+
+SOURCES = "dataface.yml"
+COUNT = "SELECT count(*) AS orders FROM fct_orders"
+ORDERS, CATALOG, LOST = face("orders"), face("catalog"), face("lost")
+QUERY = sql("shop", COUNT)
+
+
+def _two_sources(project: Path) -> None:
+    both = "sources:\n  shop: {type: duckdb, path: shop.duckdb}\n  other: {type: duckdb, path: shop.duckdb}\n"
+    (project / SOURCES).write_text(both, "utf-8")
+
+
+def _replaced(project: Path) -> None:
+    shutil.copy2(project / DATABASE, project / "other.duckdb")
+    os.replace(project / "other.duckdb", project / DATABASE)
+
+
+HERE = {
+    fault.name: fault
+    for fault in (
+        *faults(),
+        Fault("several_sources", "more than one source", (), (), (SOURCES,), _two_sources),
+        Fault(
+            "database_replaced", "another file in an open one's place", (), (), (str(DATABASE),), _replaced
+        ),
+    )
+}
+PROMPTED = {"agent": agent(tool("docs"), built=True)}
+SHOWN = [
+    *shown("source_unknown", sql("shopp", COUNT), "source_substituted", twins=QUERY),
+    *shown("sources_removed", ORDERS, "all_charts_failed", "source_substituted", "source_unconfigured"),
+    *shown("sources_removed", {"library": library(tables)}, "source_unconfigured"),
+    *shown("sources_unreadable", ORDERS, running=True),
+    *shown("profile_gone", ORDERS, "all_charts_failed", "source_unconfigured"),
+    *shown("profile_gone", {"library": library(query(COUNT))}, "source_unconfigured"),
+    *shown("profile_not_introspected", CATALOG, "all_charts_failed"),
+    *shown("profile_not_introspected", {"library": library(tables)}),
+    *shown("adapter_missing", sql("warehouse", "SELECT 1"), "layer_unavailable", twins=QUERY),
+    *shown(
+        "adapter_missing",
+        {"dashboard": page("/lost/")},
+        "charts_failed",
+        "layer_unavailable",
+        twins=CATALOG,
+    ),
+    *shown("manifest_cut", CATALOG, "manifest_unreadable", command_fails=False),
+    *shown("manifest_not_utf8", CATALOG, "all_charts_failed", "manifest_unreadable"),
+    *shown("manifest_snapshot", CATALOG, "manifest_substituted", command_fails=False),
+    *shown("face_broken", {"dashboard": page("/lost/")}, twins=ORDERS),
+    *shown("face_broken", {"cli": command("validate", "faces/lost.yml")}, twins=ORDERS),
+    *shown("face_broken", {"agent": agent(tool("search_dashboards", query="revenue"))}, "face_unreadable"),
+    *shown("column_dropped", ORDERS, "charts_failed"),
+    *shown("column_dropped", {"library": library(query("SELECT payment_method FROM fct_orders LIMIT 1"))}),
+    *shown("column_dropped", {"dashboard": page("/orders/", "/orders/")}, "charts_failed", "failure_cached"),
+    *shown(
+        "database_replaced",
+        {
+            "mcp": client(tool("render_dashboard", path="faces/catalog.yml")),
+            # What it has shown it shows again from its cache; what is new it asks of the open connection.
+            "dashboard": page("/catalog/", "/orders/"),
+            "agent": CATALOG["agent"],
+        },
+        "handle_outlived_file",
+        running=True,
+    ),
+    *shown("database_gone", ORDERS, "all_charts_failed"),
+    *shown("database_gone", {"library": library(query(COUNT))}),
+    *shown("table_unknown", LOST, "charts_failed", "object_unknown", twins=CATALOG),
+    *shown("arguments_invalid", {"agent": agent(tool("execute_query", source="shop"))}, twins=QUERY),
+    *shown("table_dropped", {"agent": face("revenue")["agent"]}, "all_charts_failed"),
+    *shown("reference_undefined", face("customers"), "all_charts_failed", twins=ORDERS),
+    *shown(
+        "reference_undefined",
+        {"library": library(query("SELECT 1 FROM {{ ref('dim_customers') }}"))},
+        twins={"library": library(query(COUNT))},
+    ),
+    # Then a prompt has the schema in it.
+    *shown("database_gone", PROMPTED, "context_is_error_text", until="0.2.0"),
+    *shown("several_sources", PROMPTED, "context_is_error_text", until="0.2.0"),
+]
+SURFACE_CASES = {
+    each.surface: {other.fault for other in SHOWN if other.surface == each.surface} for each in SHOWN
+}
+"""The faults that each surface is asked for, on some release at least."""
+
+
+@scenario("faults", deep=True)
+@pytest.mark.parametrize("shown", [each for each in SHOWN if each.here], ids=str)
+def test_a_fault_is_read_on_every_surface_that_shows_it(shown: Shown, project: Path, memory: Memory) -> None:
+    fault = HERE[shown.fault]
+    if not shown.running:
+        fault.inject(project)
+    shown.ask(project, memory, (lambda: fault.inject(project)) if shown.running else None)
+    assert entries(memory) == [(shown.surface, shown.outcome, shown.reasons)]
+    if (shown.surface, shown.outcome) == ("agent", "ok"):
+        assert attributes(memory.span("tool.call"))["dataface.outcome"] == "failed"
+    fault.heal(project)
+    shown.twin(moved(project) if shown.running else project, memory, None)
+    assert entries(memory) == [(shown.surface, "ok", frozenset())]

@@ -1,0 +1,321 @@
+"""Freshness beyond the manifest: stored results and failures, and database files that were replaced while open."""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inprocess import instrumented, opened
+from memory import Memory, attributes
+from opentelemetry.sdk.trace import ReadableSpan
+from scenario import scenario
+
+from context_telemetry.instrumentation.freshness import read_cache
+from context_telemetry.limits import Limits
+from context_telemetry.observe import recorder
+from context_telemetry.observe.reading import Call
+from context_telemetry.rehearsal.sample import Sample
+
+pytestmark = pytest.mark.real
+
+FACE = """\
+title: Mine
+queries:
+  orders:
+    source: shop
+    sql: select status, count(*) as n from fct_orders group by status
+  bad:
+    source: shop
+    sql: select * from nope
+charts:
+  orders: {query: orders, type: table, title: Orders}
+  bad: {query: bad, type: table, title: Bad}
+rows: [orders, bad]
+"""
+NO_AGE = "before 0.3.0 a stored result is handed out without its age"
+LASTING = "from 0.3.0 on a query closes its connection"
+
+
+@pytest.fixture(scope="module")
+def everything() -> Iterator[Memory]:
+    with instrumented() as made:
+        yield made
+
+
+@pytest.fixture
+def memory(everything: Memory) -> Memory:
+    everything.clear()
+    return everything
+
+
+def told(span: ReadableSpan) -> tuple[Any, tuple[Any, ...]]:
+    said = attributes(span)
+    return said["dataface.outcome"], tuple(said.get("dataface.degradation.reasons", ()))
+
+
+def operations(memory: Memory, name: str) -> list[ReadableSpan]:
+    return [span for span in memory.spans if attributes(span).get("dataface.operation.name") == name]
+
+
+# -- the result cache ----------------------------------------------------------------------------
+
+
+@contextmanager
+def cached(project: Path, folder: Path) -> Iterator[Any]:
+    """The project, open with a result cache: what tools take. Before 0.1.5 the environment names it."""
+    new = find_spec("dataface.core.execute.trivial_local_cache") is not None
+    module = importlib.import_module(
+        f"dataface.core.execute.{'trivial_local_cache' if new else 'duckdb_cache'}"
+    )
+    cache = (module.TrivialDuckDBCache if new else module.DuckDBCache)(db_path=folder / "results.duckdb")
+    (project / "faces/mine.yml").write_text(FACE)
+    with ExitStack() as stack:
+        if find_spec("dataface.agent_api.cache") is None:
+            cache.close()
+            patch = stack.enter_context(pytest.MonkeyPatch.context())
+            patch.setenv("DFT_CACHE_PATH", str(folder / "results.duckdb"))
+            yield stack.enter_context(opened(project))[0]
+        else:
+            stack.callback(cache.close)
+            yield stack.enter_context(opened(project, cache=cache))[0]
+
+
+def render(memory: Memory, context: Any) -> list[ReadableSpan]:
+    """Render the face as a tool does, and return the reads of the cache that found something."""
+    memory.clear()
+    tools = importlib.import_module("dataface.ai.tools")
+    tools.dispatch_tool_call("render_dashboard", {"path": "faces/mine.yml"}, context=context)
+    reads = operations(memory, "cache.read")
+    assert reads
+    return [span for span in reads if "dataface.catalog.layers" in attributes(span)]
+
+
+@scenario("freshness")
+def test_a_result_comes_from_the_cache_the_second_time(project: Path, tmp_path: Path, memory: Memory) -> None:
+    with cached(project, tmp_path) as context:
+        assert render(memory, context) == []
+        assert all(told(span) == ("ok", ()) for span in operations(memory, "cache.read"))
+        found = render(memory, context)
+    (rows,) = [span for span in found if "db.response.returned_rows" in attributes(span)]
+    assert told(rows) == ("ok", ())
+    assert attributes(rows)["dataface.catalog.layers"] == ("result_cache",)
+    assert attributes(rows)["db.response.returned_rows"] == 4
+
+
+@scenario("freshness")
+def test_a_failure_that_is_answered_from_the_cache_says_so_and_one_of_the_warehouse_does_not(
+    project: Path, tmp_path: Path, memory: Memory
+) -> None:
+    with cached(project, tmp_path) as context:
+        render(memory, context)
+        (first,) = operations(memory, "dashboard.render")
+        assert told(first) == ("degraded", ("charts_failed",))
+        found = render(memory, context)
+        (entry,) = operations(memory, "tool.call")
+    assert {told(span) for span in found if "db.response.returned_rows" not in attributes(span)} == {
+        ("degraded", ("failure_cached",))
+    }
+    assert told(entry) == ("degraded", ("charts_failed", "failure_cached"))
+    assert operations(memory, "query.execute") == []
+
+
+@scenario("freshness", since="0.3.0", because=NO_AGE)
+def test_a_dashboard_is_as_old_as_its_oldest_stored_result(
+    project: Path, tmp_path: Path, memory: Memory
+) -> None:
+    with cached(project, tmp_path) as context:
+        render(memory, context)
+        (fresh,) = operations(memory, "dashboard.render")
+        assert "dataface.staleness.age" not in attributes(fresh)
+        (rows,) = [span for span in render(memory, context) if "dataface.staleness.age" in attributes(span)]
+    age = attributes(rows)["dataface.staleness.age"]
+    assert 0 < age < 60
+    assert attributes(rows)["dataface.staleness.limit"] == 86_400
+    (dashboard,), (entry,) = operations(memory, "dashboard.render"), operations(memory, "tool.call")
+    for span in (dashboard, entry):
+        assert attributes(span)["dataface.staleness.layer"] == "result_cache"
+        assert age <= attributes(span)["dataface.staleness.age"] < age + 10
+
+
+@scenario("freshness", until="0.2.0", because="0.3.0 and later hand out the age of a stored result")
+def test_a_stored_result_without_a_time_has_no_age(project: Path, tmp_path: Path, memory: Memory) -> None:
+    with cached(project, tmp_path) as context:
+        render(memory, context)
+        found = render(memory, context)
+    assert found
+    assert all("dataface.staleness.age" not in attributes(span) for span in memory.spans)
+
+
+@scenario("freshness", since="0.3.0", because=NO_AGE)
+def test_a_stored_result_that_is_older_than_a_promise_is_stale_and_without_one_it_is_not(
+    project: Path, tmp_path: Path, memory: Memory
+) -> None:
+    with cached(project, tmp_path) as context:
+        render(memory, context)
+        render(memory, context)
+        (entry,) = operations(memory, "tool.call")
+        assert told(entry) == ("degraded", ("charts_failed", "failure_cached"))
+        before = recorder.limits()
+        recorder.set_limits(Limits.model_validate({"promises": {"result_cache": 0.001}}).compile())
+        try:
+            found = render(memory, context)
+        finally:
+            recorder.set_limits(before)
+        (rows,) = [span for span in found if "db.response.returned_rows" in attributes(span)]
+        (entry,) = operations(memory, "tool.call")
+    assert told(rows) == ("degraded", ("result_stale",))
+    assert attributes(rows)["dataface.staleness.limit"] == 0.001
+    assert told(entry) == ("degraded", ("charts_failed", "failure_cached", "result_stale"))
+
+
+@scenario("freshness", since="0.3.0", because=NO_AGE)
+def test_a_cache_that_does_not_keep_a_query_s_own_time_to_live_serves_it_stale() -> None:
+    from dataface.core.execute.cache_backend import CacheHit
+
+    now = datetime.datetime.now(datetime.timezone.utc)
+    hit = CacheHit(rows=[{"n": 1}], written_at=now - datetime.timedelta(seconds=120))
+
+    def read(ttl: float | None) -> Any:
+        given = {} if ttl is None else {"ttl": datetime.timedelta(seconds=ttl)}
+        return read_cache(Call(kwargs=given, result=hit))
+
+    assert read(60).reasons == ("result_stale",)
+    assert read(180).reasons == read(None).reasons == ()
+    assert read(180).ages["result_cache"] == pytest.approx(120, abs=5)
+
+
+# -- files that were replaced --------------------------------------------------------------------
+
+
+def execute(registry: Any) -> int:
+    """The number of orders, by a query on the warehouse."""
+    from dataface.agent_api.query import execute_query
+
+    found = execute_query("select count(*) as n from fct_orders", source="shop", adapter_registry=registry)
+    assert found.success, found.error
+    return int(found.data[0]["n"])
+
+
+def tables(registry: Any) -> set[str]:
+    """The names of the tables, by a new resolver."""
+    from dataface.core.inspect.cache_factory import build_resolver
+
+    envelope = build_resolver(registry).list_tables("shop", "main")
+    return set(envelope["sources"]["shop"]["schemas"]["main"]["tables"])
+
+
+def replace(project: Path, tmp_path: Path) -> None:
+    """Another database in place of the project's, as a deployment does it: with one order, and no other table."""
+    import duckdb
+
+    other = tmp_path / "other.duckdb"
+    with duckdb.connect(str(other)) as connection:
+        connection.execute("create table fct_orders as select 1 as order_id")
+    os.replace(other, project / "shop.duckdb")
+
+
+OUTLIVED = ("degraded", ("handle_outlived_file",))
+
+
+@scenario("freshness")
+def test_a_resolver_that_answers_from_a_file_that_was_replaced_says_so(
+    project: Path, tmp_path: Path, memory: Memory
+) -> None:
+    with opened(project) as (_, registry):
+        before = tables(registry)
+        assert told(operations(memory, "catalog.resolve")[-1]) == ("ok", ())
+        replace(project, tmp_path)
+        memory.clear()
+        assert tables(registry) == before
+    assert len(before) > 1
+    assert told(operations(memory, "catalog.resolve")[-1]) == OUTLIVED
+
+
+@scenario("freshness", since="0.1.5", because="0.1.2 to 0.1.4 cannot query a file that a resolver has open")
+def test_a_query_is_answered_from_the_former_file_once_a_resolver_has_it_open(
+    project: Path, tmp_path: Path, memory: Memory
+) -> None:
+    with opened(project) as (_, registry):
+        tables(registry)
+        replace(project, tmp_path)
+        memory.clear()
+        assert execute(registry) == 1200
+        assert told(operations(memory, "query.execute")[-1]) == OUTLIVED
+
+
+@scenario("freshness", until="0.2.0", because=LASTING)
+def test_a_query_s_own_connection_lasts_and_outlives_the_file(
+    project: Path, tmp_path: Path, memory: Memory
+) -> None:
+    with opened(project) as (_, registry):
+        execute(registry)
+        replace(project, tmp_path)
+        memory.clear()
+        assert execute(registry) == 1200
+        assert told(operations(memory, "query.execute")[-1]) == OUTLIVED
+        registry.close()
+        memory.clear()
+        assert execute(registry) == 1
+        assert told(operations(memory, "query.execute")[-1]) == ("ok", ())
+
+
+@scenario("freshness", since="0.3.0", because="before 0.3.0 a query's connection lasts")
+def test_queries_alone_are_answered_from_the_new_file(project: Path, tmp_path: Path, memory: Memory) -> None:
+    with opened(project) as (_, registry):
+        execute(registry)
+        replace(project, tmp_path)
+        memory.clear()
+        assert execute(registry) == 1
+        assert told(operations(memory, "query.execute")[-1]) == ("ok", ())
+
+
+@scenario("freshness")
+def test_a_file_that_was_replaced_before_it_was_opened_is_the_file(
+    project: Path, tmp_path: Path, memory: Memory
+) -> None:
+    replace(project, tmp_path)
+    with opened(project) as (_, registry):
+        assert tables(registry) == {"fct_orders"}
+        assert told(operations(memory, "catalog.resolve")[-1]) == ("ok", ())
+
+
+@scenario("freshness")
+def test_a_file_that_was_written_in_place_is_the_file(project: Path, tmp_path: Path, memory: Memory) -> None:
+    with opened(project) as (_, registry):
+        tables(registry)
+        shutil.copyfile(project / "shop.duckdb", tmp_path / "same.duckdb")
+        shutil.copyfile(tmp_path / "same.duckdb", project / "shop.duckdb")
+        memory.clear()
+        assert len(tables(registry)) > 1
+        assert told(operations(memory, "catalog.resolve")[-1]) == ("ok", ())
+
+
+@scenario("freshness", deep=True)
+def test_a_file_that_is_gone_and_still_answers_was_outlived(project: Path, memory: Memory) -> None:
+    with opened(project) as (_, registry):
+        tables(registry)
+        (project / "shop.duckdb").unlink()
+        memory.clear()
+        assert len(tables(registry)) > 1
+        assert told(operations(memory, "catalog.resolve")[-1]) == OUTLIVED
+
+
+# -- the session ---------------------------------------------------------------------------------
+
+
+@scenario("freshness", since="0.1.5", because="before 0.1.5 nothing is read again")
+def test_what_a_session_holds_is_read_again_before_each_tool(sample: Sample, memory: Memory) -> None:
+    tools = importlib.import_module("dataface.ai.tools")
+    with opened(sample.root) as (context, _):
+        memory.clear()
+        tools.dispatch_tool_call("list_skills", {}, context=context)
+    (refreshed,) = operations(memory, "session.refresh")
+    assert told(refreshed) == ("ok", ())

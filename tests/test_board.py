@@ -1,0 +1,190 @@
+"""The health board: a reason is told when it begins and when it clears, for the object that it is about."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from memory import Memory, recording
+
+from context_telemetry import operation
+from context_telemetry.conventions import names
+from context_telemetry.observe import board, failsafe, recorder
+from context_telemetry.observe.operation import Operation
+
+
+@pytest.fixture
+def memory() -> Iterator[Memory]:
+    with recording() as made:
+        yield made
+
+
+def told(memory: Memory) -> list[tuple[Any, Any, Any]]:
+    """The events, as (state, reason, object)."""
+    keys = ("state", "reason", "object")
+    return [
+        tuple(said[f"dataface.degradation.{key}"] for key in keys)
+        for name, said in memory.events
+        if name == "dataface.degradation"
+    ]
+
+
+def resolve(*reasons: str, table: str = "orders", source: str = "shop") -> None:
+    with operation("catalog.resolve", source=source, table=table) as op:
+        if reasons:
+            op.degraded(*reasons)
+
+
+def test_a_reason_begins_once_and_clears_with_the_next_call_that_does_not_meet_it(memory: Memory) -> None:
+    resolve()
+    resolve("object_unknown")
+    resolve("object_unknown")
+    assert told(memory) == [("began", "object_unknown", "shop.orders")]
+    resolve()
+    resolve()
+    assert told(memory)[1:] == [("cleared", "object_unknown", "shop.orders")]
+    resolve("object_unknown")
+    assert told(memory)[2:] == [("began", "object_unknown", "shop.orders")]
+
+
+def test_a_call_about_another_object_or_of_another_operation_clears_nothing(memory: Memory) -> None:
+    resolve("object_unknown")
+    resolve(table="customers")
+    with operation("catalog.profile", source="shop", table="orders"):
+        pass
+    assert [state for state, *_ in told(memory)] == ["began"]
+    assert board.held() == {("object_unknown", "shop.orders")}
+
+
+def test_a_reason_that_two_operations_meet_begins_once_and_clears_with_the_last_of_them(
+    memory: Memory,
+) -> None:
+    resolve("layer_unavailable")
+    with operation("catalog.profile", source="shop", table="orders") as op:
+        op.degraded("layer_unavailable")
+    resolve()
+    assert [state for state, *_ in told(memory)] == ["began"]
+    with operation("catalog.profile", source="shop", table="orders"):
+        pass
+    assert [state for state, *_ in told(memory)] == ["began", "cleared"]
+
+
+def test_each_reason_of_an_object_has_its_own_beginning_and_end(memory: Memory) -> None:
+    resolve("object_unknown", "layer_unavailable")
+    resolve("layer_unavailable")
+    assert [each[:2] for each in told(memory)] == [
+        ("began", "object_unknown"),
+        ("began", "layer_unavailable"),
+        ("cleared", "object_unknown"),
+    ]
+
+
+def test_a_reason_belongs_to_the_operation_that_met_it_and_not_to_those_that_it_rose_to(
+    memory: Memory,
+) -> None:
+    with operation("dashboard.render"), operation("query.execute", source="nosrc") as query:
+        query.degraded("source_substituted")
+    assert told(memory) == [("began", "source_substituted", "nosrc")]
+
+
+def test_a_call_that_began_before_the_reason_was_last_met_does_not_clear_it(memory: Memory) -> None:
+    slow = Operation("catalog.resolve", {names.DATAFACE_CATALOG_SOURCE: "shop"})
+    with operation("catalog.resolve", source="shop") as op:
+        op.degraded("layer_unavailable")
+    slow.finish()
+    assert [state for state, *_ in told(memory)] == ["began"]
+
+
+def test_a_watch_begins_a_reason_and_clears_it_for_every_call_that_met_it(memory: Memory) -> None:
+    board.told("manifest_stale", "dbt_manifest", True)
+    board.told("manifest_stale", "dbt_manifest", True)
+    load = {names.DATAFACE_ARTIFACT: "dbt_manifest"}
+    for reasons in (("manifest_stale",), ()):  # a call cannot clear what a watch still says
+        op = Operation("manifest.load", load)
+        if reasons:
+            op.degraded(*reasons)
+        op.finish()
+    assert told(memory) == [("began", "manifest_stale", "dbt_manifest")]
+    board.told("manifest_stale", "dbt_manifest", False)
+    assert told(memory)[1:] == [("cleared", "manifest_stale", "dbt_manifest")]
+    assert board.held() == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes", "about"),
+    [
+        ("manifest.load", {names.DATAFACE_ARTIFACT: "dbt_manifest"}, "dbt_manifest"),
+        ("dashboard.render", {names.DATAFACE_FACE: "faces/orders.yml"}, "faces/orders.yml"),
+        ("dashboard.search", {names.DATAFACE_FACE: "faces/broken.yml"}, "dashboard.search"),
+        ("tool.call", {names.GEN_AI_TOOL_NAME: "execute_query"}, "execute_query"),
+        ("resource.read", {names.MCP_RESOURCE_URI: "dataface://docs/charts"}, "dataface://docs"),
+        ("resource.read", {names.MCP_RESOURCE_URI: "a client's own words"}, "_OTHER"),
+        ("context.build", {names.DATAFACE_PAYLOAD_KIND: "system_prompt"}, "system_prompt"),
+        ("agent.turn", {}, "agent.turn"),
+    ],
+)
+def test_the_object_is_the_most_specific_thing_that_the_call_was_about(
+    name: str, attributes: dict[str, str], about: str
+) -> None:
+    assert board.about(Operation(name, attributes)) == about
+
+
+def test_the_board_is_bounded_and_what_it_gives_up_is_counted_and_said_once(
+    memory: Memory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = failsafe.drops().get("health board", 0)
+    for number in range(board.MOST + 3):
+        resolve("object_unknown", table=f"table_{number}")
+    assert len(board.held()) == board.MOST
+    assert failsafe.drops()["health board"] - before == 3
+    assert capsys.readouterr().err.count("health board") <= 1
+    assert [state for state, *_ in told(memory)] == ["began"] * (board.MOST + 3)
+    assert ("object_unknown", "shop.table_0") not in board.held()  # the one that was met longest ago
+
+
+def test_many_threads_tell_each_beginning_and_end_once_and_in_its_order(memory: Memory) -> None:
+    def work() -> None:
+        for number in range(50):
+            resolve(*(("object_unknown",) if number % 2 else ()))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    states = [state for state, *_ in told(memory)]
+    assert states == ["began", "cleared"] * (len(states) // 2) + ["began"] * (len(states) % 2)
+
+
+def test_an_exporter_that_is_observed_itself_does_not_lock_the_board(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def event(*_: Any, **__: Any) -> None:
+        resolve("layer_unavailable", table="from_the_exporter")
+
+    monkeypatch.setattr(recorder, "event", event)
+    resolve("object_unknown")
+    assert len(board.held()) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_begins_with_an_empty_board(memory: Memory) -> None:
+    resolve("object_unknown")
+    with board._lock:  # a thread of the parent may hold it
+        child = os.fork()
+        if child == 0:
+            resolve("layer_unavailable")
+            os._exit(0 if board.held() == {("layer_unavailable", "shop.orders")} else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert board.held() == {("object_unknown", "shop.orders")}
+
+
+def test_a_healthy_call_on_an_empty_board_is_not_looked_at(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board, "about", lambda op: pytest.fail("it was looked at"))
+    resolve()
+    assert board.held() == set()

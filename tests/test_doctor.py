@@ -1,0 +1,100 @@
+"""`doctor` on a release that nobody knows yet, and on settings of the environment that cannot be."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from context_telemetry.cli import doctor
+from context_telemetry.instrumentation import instrumentor
+from context_telemetry.instrumentation.hooks import Hook, version
+
+UNKNOWN = "9.5.0"
+
+
+@pytest.fixture(scope="module")
+def newer() -> Iterator[None]:
+    """The installed Dataface calls itself a release that is newer than all rows."""
+    real = importlib.metadata.version
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            importlib.metadata, "version", lambda name: UNKNOWN if name == "dataface" else real(name)
+        )
+        yield
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> dict[tuple[str, str], dict[str, Any]]:
+    doctor.examine(None, None, as_json=True)
+    checks = json.loads(capsys.readouterr().out)["checks"]
+    return {(each["section"], each["name"]): each for each in checks}
+
+
+@pytest.mark.skipif(
+    instrumentor.installed_release() != instrumentor.NEWEST,
+    reason="the newest rows are those of the newest release",
+)
+def test_a_release_that_nobody_knows_is_tried_with_the_newest_rows(
+    newer: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = told(capsys)
+    assert found["installed", "dataface"]["state"] == "note"
+    assert found["installed", "dataface"]["found"] == UNKNOWN
+    assert f"newer than {instrumentor.NEWEST}" in found["installed", "dataface"]["advice"]
+    assert found["hooks", "hook points"]["state"] == "ok"
+    assert ("hooks", "absent") not in found
+
+
+def test_what_has_vanished_from_it_and_what_has_changed_is_told_by_id(
+    newer: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def same(function: Any) -> Any:
+        return function
+
+    rows = (
+        Hook("dataface.core.dashboard", "render_dashboard", same),
+        Hook("dataface.core.dashboard", "render_in_future", same),
+        Hook("dataface.core.no_such_module", "anything", same),
+        Hook("dataface.core.dashboard", "render", same, parameters=("a_parameter_of_the_past",)),
+        Hook("dataface.core.dashboard", "of_the_past", same, until="0.4.0"),
+    )
+    monkeypatch.setattr(instrumentor, "HOOKS", rows)
+    found = told(capsys)
+    assert (found["hooks", "hook points"]["state"], found["hooks", "hook points"]["found"]) == (
+        "wrong",
+        "2 absent, 1 active, 1 failed",
+    )
+    vanished, changed = found["hooks", "absent"], found["hooks", "failed"]
+    assert vanished["advice"].startswith("vanished")
+    assert [line.partition(" ")[0] for line in vanished["found"].splitlines()] == [rows[1].id, rows[2].id]
+    assert changed["advice"].startswith("changed")
+    assert changed["found"] == f"{rows[3].id} (signature changed: no parameter a_parameter_of_the_past)"
+
+
+def test_what_an_older_release_has_not_got_yet_is_no_alarm(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = instrumentor.installed_release()
+    assert release is not None
+    major, minor, patch = version(release)
+    ahead = dataclasses.replace(instrumentor.HOOKS[0], target="later", since=f"{major}.{minor}.{patch + 1}")
+    monkeypatch.setattr(instrumentor, "HOOKS", (instrumentor.HOOKS[0], ahead))
+    found = told(capsys)
+    assert found["hooks", "hook points"]["found"] == "1 active"
+    assert ("hooks", "absent") not in found
+
+
+def test_a_surface_that_is_none_is_named_with_those_that_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(instrumentor, "HOOKS", ())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CONTEXT_TELEMETRY_SURFACE", "desktop")
+    said = told(capsys)["telemetry", "settings"]
+    assert said["state"] == "wrong"
+    assert "CONTEXT_TELEMETRY_SURFACE: 'desktop' is not one of agent, cli, dashboard, ide" in said["found"]
