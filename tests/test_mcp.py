@@ -52,7 +52,10 @@ def test_a_tool_call_is_named_and_described_as_the_conventions_say(sample: Sampl
     assert docs.kind is SpanKind.SERVER
     assert docs.status.status_code is StatusCode.UNSET
     text = answer["result"]["content"][0]["text"]
-    assert attributes(docs) == {
+    found = attributes(docs)
+    for what_it_had in ("dataface.context.fingerprint", "dataface.context.parts"):  # see test_identity
+        found.pop(what_it_had, None)
+    assert found == {
         "dataface.operation.name": "tool.call",
         "dataface.entry": True,
         "dataface.outcome": "ok",

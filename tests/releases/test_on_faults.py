@@ -322,7 +322,7 @@ SHOWN = [
     *shown("source_unknown", sql("shopp", COUNT), "source_substituted", twins=QUERY),
     *shown("sources_removed", ORDERS, "all_charts_failed", "source_substituted", "source_unconfigured"),
     *shown("sources_removed", {"library": library(tables)}, "source_unconfigured"),
-    *shown("sources_unreadable", ORDERS, running=True),
+    *shown("sources_unreadable", CATALOG, running=True),
     *shown("profile_gone", ORDERS, "all_charts_failed", "source_unconfigured"),
     *shown("profile_gone", {"library": library(query(COUNT))}, "source_unconfigured"),
     *shown("profile_not_introspected", CATALOG, "all_charts_failed"),
@@ -343,7 +343,13 @@ SHOWN = [
     *shown("face_broken", {"agent": agent(tool("search_dashboards", query="revenue"))}, "face_unreadable"),
     *shown("column_dropped", ORDERS, "charts_failed"),
     *shown("column_dropped", {"library": library(query("SELECT payment_method FROM fct_orders LIMIT 1"))}),
-    *shown("column_dropped", {"dashboard": page("/orders/", "/orders/")}, "charts_failed", "failure_cached"),
+    *shown(
+        "column_dropped",
+        {"dashboard": page("/orders/", "/orders/")},
+        "charts_failed",
+        "failure_cached",
+        twins=CATALOG,
+    ),
     *shown(
         "database_replaced",
         {

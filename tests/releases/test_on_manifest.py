@@ -231,7 +231,10 @@ def test_a_model_that_changed_makes_the_manifest_stale_until_it_is_as_it_was(
 @scenario("manifest", deep=True)
 def test_a_manifest_that_goes_and_comes_back_is_an_event_each_time(project: Path, memory: Memory) -> None:
     content = (project / FILE).read_bytes()
-    changes = lambda: [state for state, _ in events(memory, "dataface.artifact.changed")]  # noqa: E731  # read thrice
+
+    def changes() -> list[str]:
+        return [state for state, _ in events(memory, "dataface.artifact.changed")]
+
     with opened(project) as (_, registry):
         wait_for(lambda: changes() == ["ok"])
         (project / FILE).unlink()

@@ -34,6 +34,11 @@ NO_VIEWS = "has no pages of sources and tables"
 NO_INSPECTION = "its inspect pages fail for tables that exist too"
 NO_IMAGES = "has no addresses of faces as images"
 
+_RENDERED_AT = re.compile(
+    rb'data-rendered-at="[^"]*"'
+    rb"|\d{4}-\d\d-\d\d \d\d:\d\d"  # up to 0.2.0
+    rb"|Data as of \d\d:\d\d \w+ on \d{1,2} \w{3} \d{4}"
+)
 _ORDERS = "SELECT status, count(*) AS orders FROM fct_orders GROUP BY status ORDER BY status"
 _FACES = {
     "whole": {"good": _ORDERS},
@@ -326,8 +331,8 @@ def first_difference(one: bytes, other: bytes) -> tuple[bytes, bytes] | None:
 
 
 def timeless(body: bytes) -> bytes:
-    """The body without the moment of its rendering: an attribute, and a line of text on the page."""
-    return re.sub(rb'data-rendered-at="[^"]*"|\d{4}-\d\d-\d\d \d\d:\d\d UTC', b"", body)
+    """The body without the moment of its rendering: an attribute, and from minute to minute a line of text."""
+    return _RENDERED_AT.sub(b"", body)
 
 
 def assert_counted_alike(folder: Path, served: int) -> None:

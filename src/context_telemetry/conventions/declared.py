@@ -46,7 +46,11 @@ ATTRIBUTES: Final[dict[str, Attribute]] = {
         every_run=False,
     ),
     "dataface.agent.tool_calls": Attribute(type="int"),
-    "dataface.artifact": Attribute(type="string", members=frozenset({"dbt_manifest", "super_schema"})),
+    "dataface.artifact": Attribute(
+        type="string",
+        members=frozenset({"dbt_manifest", "super_schema"}),
+        every_run=False,
+    ),
     "dataface.artifact.built_at": Attribute(type="double"),
     "dataface.artifact.state": Attribute(
         type="string",

@@ -200,8 +200,11 @@ def read_edges(call: Call) -> Reading | None:
 
 def _tap_schema_query(call: Call) -> None:
     """A face's query of the catalogue answers with an error for one thing: what it asked for is not there."""
-    op = current()
-    if op is not None and getattr(call.result, "error", None) is not None:
+    op, query = current(), call.argument("query")
+    if op is None or getattr(call.result, "error", None) is None:
+        return
+    asked = [getattr(query, level, None) for level in ("schema_name", "table", "column")]
+    if all(_literals(name) for name in asked if isinstance(name, str)):  # a glob may match nothing
         op.degraded("object_unknown")
 
 

@@ -198,7 +198,9 @@ def _bindings(module: ModuleType, path: str) -> Iterator[_Placed]:
     if last in holder:
         # An instance may be frozen: its own `__setattr__` would refuse.
         replace = setattr if isinstance(owner, (type, ModuleType)) else object.__setattr__
-        yield _Placed(lambda: vars(owner).get(last), lambda new: replace(owner, last, new), holder[last], None)
+        yield _Placed(
+            lambda: vars(owner).get(last), lambda new: replace(owner, last, new), holder[last], None
+        )
         return
     inherited = inspect.getattr_static(owner, last, None) if isinstance(owner, type) else None
     if inherited is None:
