@@ -21,7 +21,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from context_telemetry.conventions import declared, names
 from context_telemetry.instrumentation import DatafaceInstrumentor
-from context_telemetry.instrumentation.pages import page_of
+from context_telemetry.instrumentation.pages import _neighbours_span, page_of
 from context_telemetry.observe import failsafe
 from context_telemetry.rehearsal.driver import Client, tool
 from context_telemetry.rehearsal.sample import Sample
@@ -185,6 +185,17 @@ def test_what_a_host_samples_out_is_counted(sample: Sample, monkeypatch: pytest.
     assert unsampled.spans == []
     ((labels, value),) = points["dataface.context.served"]
     assert (labels["dataface.outcome"], labels["dataface.surface"], value) == ("degraded", "dashboard", 1)
+
+
+def test_a_neighbour_s_span_that_is_sampled_out_is_still_the_neighbour_s(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unsampled = Memory(ALWAYS_OFF)
+    tracer = unsampled.tracer_provider.get_tracer("neighbour")
+    with configured(monkeypatch, spans=unsampled):
+        assert _neighbours_span({}) is None
+        with tracer.start_as_current_span("GET", kind=SpanKind.SERVER) as span:
+            assert _neighbours_span({}) is span
 
 
 @pytest.mark.real

@@ -27,11 +27,13 @@ RELEASES = ("0.1.2", "0.1.3", "0.1.4", "0.1.5", "0.2.0", "0.3.0", "0.3.1", "0.4.
 ENDS = ("0.1.2", "0.4.0")
 """The releases that run on the oldest and the newest Python as well."""
 OTHER_PYTHONS = ("3.10", "3.13")
+LONGEST = 900.0
+"""Seconds after which a cell has hung."""
 CUT = ("0.2.0", "0.4.0")
 """What every CI run does: the last release of the older architecture and the newest."""
 DEFAULT = f"{sys.version_info[0]}.{sys.version_info[1]}"
 # What the outcome of a scenario depends on.
-TESTED = ("src", "tests", "constraints.txt", "pyproject.toml", "dev.py")
+TESTED = ("src", "tests/releases", "tests/standin", "tests/*.py", ":!tests/test_*.py", "constraints.txt", "dev.py")
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,15 @@ def digest() -> str:
 
 
 def _tested() -> Iterator[Path]:
-    for name in TESTED:
-        place = ROOT / name
-        found = [place] if place.is_file() else (path for path in place.rglob("*") if path.is_file())
-        yield from (path for path in found if path != RESULTS and "__pycache__" not in path.parts)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *TESTED],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = (ROOT / name for name in listed.stdout.split("\0") if name)
+    yield from (path for path in found if path != RESULTS and path.is_file())
 
 
 def run(cell: Cell, arguments: list[str]) -> dict[str, Any]:
@@ -92,7 +99,7 @@ def run(cell: Cell, arguments: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "matrix.json"
         command = cell.command("-m", "pytest", "tests/releases", "--matrix", str(written), *arguments)
-        ended = subprocess.run(command, cwd=ROOT, check=False, stdin=subprocess.DEVNULL)
+        ended = subprocess.run(command, cwd=ROOT, check=False, stdin=subprocess.DEVNULL, timeout=LONGEST)
         if not written.exists():
             return {**about, "missing": f"the tests did not run (exit code {ended.returncode})"}
         found: dict[str, Any] = json.loads(written.read_text("utf-8"))

@@ -245,6 +245,9 @@ def _neighbours_span(scope: Any) -> Span | None:
     if span is not None:
         return span if isinstance(span, Span) else None
     span = get_current_span()
+    here = span.get_span_context()
+    if here.is_valid and not here.is_remote and not span.is_recording():
+        return span  # sampled out: a neighbour's like any other, of which nothing can be read
     known = getattr(span, "attributes", None) or {}
     http = names.HTTP_REQUEST_METHOD in known or "http.method" in known
     return span if http and getattr(span, "kind", None) is SpanKind.SERVER else None
