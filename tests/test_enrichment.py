@@ -13,7 +13,7 @@ import pytest
 from conftest import Observed, events_in, spans_in
 from memory import Memory, recording
 
-from context_telemetry.instrumentation import enrichment
+from context_telemetry.instrumentation import enrichment, manifest
 from context_telemetry.observe import board
 from context_telemetry.observe import project as bound
 from context_telemetry.rehearsal.driver import tool
@@ -145,6 +145,31 @@ def test_the_source_is_left_out_where_two_could_be_the_dbt_project_s(
     (event,) = watched.events("dataface.enrichment.changed")
     assert "dataface.catalog.source" not in event
     assert event["dataface.enrichment.coverage.ratio"] > 0
+
+
+def test_a_source_without_a_type_is_not_that_of_a_manifest_without_an_adapter(
+    project: Path, tmp_path: Path, memory: Memory
+) -> None:
+    (project / "dataface.yml").write_text("sources: {odd: {path: odd.duckdb}}\n", "utf-8")
+    watched = Watched(project, tmp_path / "state", memory)
+    del watched.content["metadata"]["adapter_type"]
+    watched.take()
+    (event,) = watched.events("dataface.enrichment.changed")
+    assert "dataface.catalog.source" not in event
+
+
+def test_another_project_that_lost_nothing_clears_nothing_and_one_that_is_left_holds_nothing(
+    watched: Watched, project: Path
+) -> None:
+    watched.take()
+    watched.take(undescribe_a_column)
+    enrichment._take(project, json.loads((project / MANIFEST).read_text("utf-8")))
+    assert watched.degradations() == ["began"]
+    for leave in manifest.leaving:
+        leave(watched.root)
+    assert not watched.lost
+    assert watched.degradations() == ["began", "cleared"]
+    assert list(enrichment._projects) == [project]
 
 
 def test_a_manifest_that_lists_no_column_has_no_coverage(watched: Watched) -> None:

@@ -7,13 +7,29 @@ import importlib
 import subprocess
 import sys
 from typing import Any
+from unittest import mock
 
 import pytest
 
 import context_telemetry
-from context_telemetry.instrumentation import hook_states, hooks, probe, version
+from context_telemetry.instrumentation import (
+    agent,
+    context,
+    enrichment,
+    freshness,
+    given,
+    hook_states,
+    hooks,
+    manifest,
+    metadata_sql,
+    private,
+    probe,
+    rendering,
+    version,
+)
 from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.instrumentation.instrumentor import HOOKS, installed_release
+from context_telemetry.observe import failsafe, fingerprint, fork
 from context_telemetry.pipeline import auto
 
 pytestmark = pytest.mark.real
@@ -51,6 +67,45 @@ def test_every_hook_of_this_release_is_placed_and_taken_out_again() -> None:
         context_telemetry.uninstrument()
         context_telemetry.uninstrument()
         assert bindings() == before
+
+
+def test_nothing_that_was_kept_of_the_host_is_kept_once_it_is_observed_no_more() -> None:
+    context_telemetry.instrument()
+    session = {1, 2, 3}
+    kept: list[Any] = [
+        agent._sessions,
+        context._error_texts,
+        enrichment._projects,
+        fingerprint._concluded,
+        freshness._first_met,
+        freshness._held_by,
+        given._digests,
+        manifest._watched,
+        metadata_sql._verdicts,
+        private._told,
+    ]
+    for each in kept:
+        each.append("text") if hasattr(each, "append") else each.setdefault("key", mock.Mock())
+    rendering._kept_index = (session, "faces/orders.yml")
+    fingerprint.measure("a prompt")
+    freshness._joined("/data", "shop.duckdb")
+    context_telemetry.uninstrument()
+    assert [len(each) for each in kept] == [0] * len(kept)
+    assert session not in rendering._kept_index
+    assert fingerprint._known == ()
+    assert freshness._joined.cache_info().currsize == 0
+
+
+def test_what_cannot_be_forgotten_keeps_nothing_else_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fork, "_forgets", [])
+    done: list[int] = []
+    before = sum(failsafe.errors().values())
+    fork.on_forget(lambda: done.append(1))
+    fork.on_forget(lambda: 1 / 0)
+    fork.on_forget(lambda: done.append(2))
+    fork.forget_all()
+    assert done == [2, 1]
+    assert sum(failsafe.errors().values()) == before + 1
 
 
 def test_a_probe_tells_where_every_hook_stands_and_leaves_nothing_behind() -> None:

@@ -28,7 +28,8 @@ from context_telemetry import (
     surface,
 )
 from context_telemetry.conventions import names
-from context_telemetry.observe import failsafe
+from context_telemetry.instrumentation import agent, tools
+from context_telemetry.observe import failsafe, recorder
 from context_telemetry.observe.observed import Plan, observe
 from context_telemetry.observe.operation import current
 
@@ -227,6 +228,90 @@ def test_an_exception_passes_through_and_leaves_only_its_class(memory: Memory) -
     with pytest.raises(Trouble), operation("catalog.search"):
         raise Trouble  # a class that no module has: not a known one
     assert attributes(memory.span("catalog.search"))["error.type"] == "_OTHER"
+
+
+class _Moody(Exception):
+    """An exception of a host's whose properties do not behave."""
+
+    @property
+    def code(self) -> str:
+        raise LookupError("no code today")
+
+
+def test_an_exception_whose_own_properties_raise_still_reaches_the_host(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "_read_error_code", tools.error_code)
+
+    @catalog_resolution
+    def resolve(error: Exception) -> None:
+        raise error
+
+    before = failsafe.errors().get("operation.error", 0)
+    for error, caught in ((OSError("gone"), 0), (_Moody("gone"), 2)):
+        with pytest.raises(type(error), match="gone"):
+            resolve(error)
+        with pytest.raises(type(error), match="gone"), operation("catalog.search"):
+            raise error
+        assert failsafe.errors().get("operation.error", 0) - before == caught
+    types = [(attributes(span)["dataface.outcome"], attributes(span)["error.type"]) for span in memory.spans]
+    assert types == [("failed", "OSError")] * 2 + [("failed", "_Moody")] * 2
+
+
+def test_one_who_is_told_of_operations_below_and_fails_costs_the_host_nothing(memory: Memory) -> None:
+    def broken(_op: Any) -> None:
+        raise LookupError
+
+    before = failsafe.errors().get("begin below", 0)
+    with operation("context.build") as op:
+        op.began_below = broken
+        with operation("catalog.resolve"):
+            pass
+    assert failsafe.errors()["begin below"] == before + 1
+    assert [attributes(span)["dataface.outcome"] for span in memory.spans] == ["ok", "ok"]
+
+
+def _joined(failure: Reading | Exception, told: Reading | None = None) -> Any:
+    """A search that handles the failure of its part, and says ``told`` of itself."""
+
+    def part() -> None:
+        if isinstance(failure, Exception):
+            raise failure
+
+    joining = observe(
+        part,
+        Plan(
+            "catalog.search",
+            joins=True,
+            reader=None if isinstance(failure, Exception) else lambda call: failure,
+        ),
+    )
+
+    def search() -> str:
+        try:
+            joining()
+        except OSError:
+            return "handled"
+        return "answered"
+
+    return observe(search, Plan("catalog.search", reader=lambda call: told))
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [(OSError("gone"), "OSError"), (Reading(outcome="failed", error_code="ERR-X"), "_OTHER")],
+    ids=["exception", "reading"],
+)
+def test_a_part_that_fails_explains_a_failure_of_the_whole_and_is_none_by_itself(
+    memory: Memory, failure: Any, kind: str
+) -> None:
+    _joined(failure)()
+    _joined(failure, Reading(outcome="failed"))()
+    handled, failed = map(attributes, memory.spans)
+    assert (handled["dataface.outcome"], handled.get("error.type")) == ("ok", None)
+    assert "dataface.error.code" not in handled
+    assert (failed["dataface.outcome"], failed["error.type"]) == ("failed", kind)
+    assert failed.get("dataface.error.code") == getattr(failure, "error_code", None)
 
 
 def test_a_cancelled_task_is_no_failure(memory: Memory) -> None:
@@ -525,9 +610,28 @@ def test_a_child_that_was_forked_while_a_lock_was_held_observes_and_counts_for_i
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def recorder_points() -> Any:
-    from context_telemetry.observe import recorder
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="there is no fork")
+def test_a_child_that_was_forked_while_a_model_was_called_counts_the_tokens_of_its_own_calls() -> None:
+    import os
+    import signal
+    from types import SimpleNamespace
 
+    client = SimpleNamespace(total_input_tokens=1, total_output_tokens=1)
+    parents = agent._Usage(client)
+    with agent._Usage._lock:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            own = agent._Usage(client)
+            client.total_input_tokens += 5
+            parents.used()
+            os._exit(0 if own.used() == {"gen_ai.usage.input_tokens": 5} else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    parents.used()
+    assert not agent._Usage._running
+
+
+def recorder_points() -> Any:
     return recorder.active()._points  # type: ignore[attr-defined]  # the one that counts
 
 

@@ -475,6 +475,55 @@ def test_another_sitecustomize_has_its_turn(runner: Runner) -> None:
     assert ended.names == ["work"]
 
 
+def test_a_finder_that_raises_costs_the_observation_and_neither_the_command_nor_its_sitecustomize(
+    runner: Runner,
+) -> None:
+    bare, theirs = runner.folder / "bare", runner.folder / "theirs"
+    venv.create(bare, symlinks=os.name != "nt")
+    (packages,) = bare.glob("lib/*/site-packages")
+    (packages / "finder.pth").write_text("import raising_finder\n")
+    (packages / "raising_finder.py").write_text(
+        textwrap.dedent("""
+            import sys
+            class Finder:
+                def find_spec(self, name, path=None, target=None):
+                    if name == "dataface":
+                        raise LookupError(name)
+            sys.meta_path.insert(0, Finder())
+        """)
+    )
+    theirs.mkdir()
+    (theirs / "sitecustomize.py").write_text("import builtins\nbuiltins.theirs = True\n")
+    program = runner.script("import sys; print(theirs); sys.exit(6)")
+    ended = runner.run(
+        str(bare / "bin" / "python"), program, env={"PYTHONPATH": os.pathsep.join([_LIBRARY, str(theirs)])}
+    )
+    assert (ended.code, ended.stdout) == (6, "True\n")
+    assert ended.stderr == (
+        "context-telemetry: this command is not observed: looking for Dataface failed (LookupError)\n"
+    )
+
+
+@_posix
+def test_an_uninstrumented_process_becomes_another_program_by_its_own_functions(runner: Runner) -> None:
+    ended = runner.python(
+        _WORK,
+        """
+        import context_telemetry
+        def owners():
+            return {os.execve.__module__, os.execv.__module__}
+        held = os.execve
+        print(owners())
+        context_telemetry.uninstrument()
+        print(owners())
+        show = [sys.executable, "-c", "import os; print(os.environ.get('PYTHONPATH'))"]
+        held(sys.executable, show, {})
+        """,
+    )
+    assert ended.code == 0
+    assert ended.stdout.splitlines()[1:] == ["{'sitecustomize'}", "{'posix'}", "None"]
+
+
 def test_an_interpreter_that_cannot_import_the_library_says_so_once_and_runs_the_command(
     runner: Runner,
 ) -> None:

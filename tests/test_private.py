@@ -15,7 +15,7 @@ from memory import Memory, attributes, recording
 
 from context_telemetry.instrumentation import private
 from context_telemetry.instrumentation.hooks import Installation
-from context_telemetry.observe import board
+from context_telemetry.observe import board, failsafe
 
 MODULE = "dataface_super_schema.inspect.sources.super_schema"
 BUILT = datetime(2026, 11, 20, tzinfo=timezone.utc)
@@ -123,6 +123,48 @@ def test_nothing_that_comes_of_nothing_is_no_degradation(
     source = place(_read_raw=lambda self: {})(cache)
     assert source.list_schemas() == {}
     assert reasons(memory) == [()]
+
+
+def test_a_project_s_folder_is_no_cache_and_the_database_in_it_neither(
+    memory: Memory, place: Place, cache: Path
+) -> None:
+    (cache.parent.parent / "shop.duckdb").write_text("more than nothing", "utf-8")
+    made = place()
+    without = cache.parent.parent / "without"
+    without.mkdir()
+    made(without).list_schemas()
+    made(cache.parent.parent / "shop.duckdb").list_schemas()
+    made(cache.parent.parent).list_schemas()  # the cache below it is the one that is cut short
+    assert reasons(memory) == [(), (), ("layer_unavailable",)]
+
+
+def test_the_file_is_found_behind_a_folder_that_has_none(memory: Memory, place: Place, cache: Path) -> None:
+    source = place()(cache)
+    source.__dict__ = {"project_root": cache.parent, **source.__dict__}
+    source.list_schemas()
+    assert reasons(memory) == [("layer_unavailable",)]
+
+
+def test_storages_that_refer_to_each_other_are_not_followed_for_ever(memory: Memory, place: Place) -> None:
+    source, before = place()(None), failsafe.errors()
+    source.storage.where = Storage(source.storage)
+    source.list_schemas()
+    assert reasons(memory) == [()]
+    assert failsafe.errors() == before
+
+
+def test_what_is_unreadable_in_one_project_is_not_cleared_by_another_one(
+    memory: Memory, place: Place, cache: Path
+) -> None:
+    def states() -> list[str]:
+        told = [said for name, said in memory.events if name == "dataface.degradation"]
+        return [each["dataface.degradation.state"] for each in told]
+
+    place()(cache).list_schemas()
+    private._artifact(cache.with_name("other.json"), "ok", None)
+    assert states() == ["began"]
+    private._artifact(cache, "ok", None)
+    assert states() == ["began", "cleared"]
 
 
 def test_a_project_names_its_cache_by_its_folder_and_one_without_a_folder_is_not_looked_at(

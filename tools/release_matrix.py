@@ -33,7 +33,15 @@ CUT = ("0.2.0", "0.4.0")
 """What every CI run does: the last release of the older architecture and the newest."""
 DEFAULT = f"{sys.version_info[0]}.{sys.version_info[1]}"
 # What the outcome of a scenario depends on.
-TESTED = ("src", "tests/releases", "tests/standin", "tests/*.py", ":!tests/test_*.py", "constraints.txt", "dev.py")
+TESTED = (
+    "src",
+    "tests/releases",
+    "tests/standin",
+    "tests/*.py",
+    ":!tests/test_*.py",
+    "constraints.txt",
+    "dev.py",
+)
 
 
 @dataclass(frozen=True)

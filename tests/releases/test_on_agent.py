@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 from scenario import scenario
 
+from context_telemetry.instrumentation import agent
 from context_telemetry.limits import Limits
 from context_telemetry.observe import failsafe, recorder
 from context_telemetry.observe.operation import current
@@ -304,6 +305,116 @@ def test_a_query_on_a_source_that_is_not_configured_makes_the_turn_degraded(samp
         memory.clear()
         list(turn(context, FakeModel([SEARCH], [ANSWER])))
         assert verdict(the_turn(memory)) == ("ok", set(), None)
+
+
+# -- a client that does not behave ----------------------------------------------------------------
+
+
+class Moody:
+    """A FAKE model whose totals cannot be read once it has been asked."""
+
+    provider, model = "openai", "fake-1"
+
+    def __init__(self, *answers: Any) -> None:
+        self._model = FakeModel(*answers)
+
+    def stream_with_tools(self, **asked: Any) -> Any:
+        return self._model.stream_with_tools(**asked)
+
+    @property
+    def total_input_tokens(self) -> int:
+        if self._model.llm_calls:
+            raise LookupError("nobody counts")
+        return 0
+
+    total_output_tokens = total_input_tokens
+
+
+class MoodyError(Exception):
+    @property
+    def code(self) -> str:
+        raise LookupError("no code today")
+
+
+@scenario("agent")
+def test_a_client_whose_totals_cannot_be_read_is_served_and_has_no_tokens(sample: Sample) -> None:
+    before = failsafe.errors().get("agent tokens", 0)
+    with instrumented() as memory, opened(sample.root) as (context, _):
+        events = list(turn(context, Moody([SEARCH], ["There ", "are 400."])))
+        assert type(events[-1]).__name__ == "AgentDone"
+        said = the_turn(memory)
+        assert verdict(said) == ("ok", set(), None)
+        assert (said["dataface.agent.model_calls"], "gen_ai.usage.input_tokens" in said) == (2, False)
+        chats = [attributes(each) for each in memory.spans if each.name == "chat fake-1"]
+        assert [verdict(each) for each in chats] == [("ok", set(), None)] * 2
+    assert failsafe.errors()["agent tokens"] > before
+
+
+@scenario("agent")
+def test_an_error_of_the_client_whose_properties_raise_reaches_the_host_as_it_is(sample: Sample) -> None:
+    with instrumented() as memory, opened(sample.root) as (context, _):
+        with pytest.raises(MoodyError, match="slow"):
+            list(turn(context, FakeModel([MoodyError("slow")])))
+        assert verdict(the_turn(memory)) == ("failed", set(), "MoodyError")
+
+
+@scenario("agent")
+def test_a_model_call_that_could_not_be_observed_is_served_and_counts_no_other_s_tokens_again(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Any] = []
+
+    class SecondFails(agent._ModelCall):
+        def __init__(self, *arguments: Any) -> None:
+            made.append(self)
+            if len(made) == 2:
+                raise LookupError
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(agent, "_ModelCall", SecondFails)
+    with instrumented() as memory, opened(sample.root) as (context, _):
+        events = list(turn(context, FakeModel([SEARCH], [DOCS], [ANSWER])))
+        assert type(events[-1]).__name__ == "AgentDone"
+        said = the_turn(memory)
+        assert (said["dataface.agent.model_calls"], said["gen_ai.usage.input_tokens"]) == (3, 200)
+
+
+@scenario("agent")
+def test_a_model_that_goes_by_a_path_has_no_name_in_what_is_exported(sample: Sample) -> None:
+    paths = [
+        "/home/alice/llama.gguf",
+        "./alice.gguf",
+        "~/alice.gguf",
+        "C:/alice.gguf",
+        "../alice",
+        "a/b/alice.gguf",
+        "file://alice/llama",
+    ]
+    models = ["gpt-5.4", "anthropic/claude-sonnet-4-5", "us.anthropic.claude:0"]
+    with watched(sample.root) as (memory, context):
+        for name in (*paths, *models):
+            list(turn(context, FakeModel([ANSWER], model=name)))
+        chats = [each.name for each in memory.spans if each.name.startswith("chat")]
+        assert chats == ["chat"] * len(paths) + [f"chat {name}" for name in models]
+        said = repr([(each.name, attributes(each)) for each in memory.spans]) + repr(memory.points())
+        assert "alice" not in said
+
+
+@scenario("agent")
+def test_a_host_that_asks_ever_more_models_has_metrics_of_the_first_ones_only(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent, "_models", set())
+    monkeypatch.setattr(agent, "_MOST_MODELS", 2)
+    with watched(sample.root) as (memory, context):
+        for name in ("one", "two", "three", "one", "four"):
+            list(turn(context, FakeModel([ANSWER], model=name)))
+        points = memory.points()["gen_ai.client.operation.duration"]
+        assert {labels["gen_ai.request.model"]: count for labels, count in points} == {
+            "one": 2,
+            "two": 1,
+            "_OTHER": 2,
+        }
 
 
 # -- what entered the conversation ----------------------------------------------------------------

@@ -294,7 +294,7 @@ def test_an_answer_from_several_layers_names_all_of_them_and_the_oldest_age(
     assert outcome(missing) == ("degraded", ("object_unknown",), 1)
     for span in (cached, mixed):
         assert said(span, "dataface.staleness.layer") == "super_schema"
-        assert said(span, "dataface.staleness.age") == pytest.approx(3600, abs=120)
+        assert 3600 <= said(span, "dataface.staleness.age") < 7200  # an hour when this file was imported
     assert said(fresh, "dataface.staleness.layer") == "dbt_manifest"
 
 

@@ -20,9 +20,10 @@ from memory import Memory
 from opentelemetry.sdk.trace import ReadableSpan
 from scenario import scenario
 
-from context_telemetry.instrumentation import given
+from context_telemetry.instrumentation import context, given
 from context_telemetry.instrumentation.context import tool_list_size
 from context_telemetry.observe import fingerprint
+from context_telemetry.observe.reading import Call
 from context_telemetry.rehearsal.driver import Client, tool
 from context_telemetry.rehearsal.sample import Sample
 
@@ -569,6 +570,29 @@ def _objects(envelope: Any) -> Any:
     given.envelope_seen(op, envelope)
     op.finish()
     return op.attributes["dataface.context.parts"]
+
+
+@scenario("AI context")
+def test_an_errors_text_is_known_again_while_another_thread_notes_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    texts = context._error_texts
+
+    class Noted(str):
+        """A text in comparing which another thread gets its turn."""
+
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            texts.append("another")
+            return False
+
+    texts.extend([Noted("one"), "two"])
+    try:
+        assert context._hands_on_error(Call(kwargs={"schema_context": "two"}))
+        assert not context._hands_on_error(Call(kwargs={"schema_context": "three"}))
+    finally:
+        texts.clear()
 
 
 @scenario("AI context")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,9 @@ from memory import Memory, attributes
 from opentelemetry.sdk.trace import ReadableSpan
 from scenario import scenario
 
+from context_telemetry import operation
+from context_telemetry.instrumentation import rendering
+from context_telemetry.observe import failsafe
 from context_telemetry.rehearsal.driver import resource, tool
 from context_telemetry.rehearsal.sample import Sample
 
@@ -121,6 +125,28 @@ def test_a_list_in_place_of_a_face_is_left_out_as_well(project: Path, memory: Me
     (project / "faces" / "list.yml").write_text("- a\n- b\n")
     asked = answered(project, memory, SEARCH, LIST)
     assert [told(span) for _, span in asked] == [("degraded", ("face_unreadable",))] * 2
+
+
+@scenario("dashboards")
+def test_the_view_of_yaml_takes_what_yaml_takes_and_never_fails_its_reader(memory: Memory) -> None:
+    import yaml
+
+    def broken(_op: object, _content: object) -> None:
+        raise LookupError
+
+    search = importlib.import_module("dataface.agent_api.dashboards")
+    failing = rendering._view(broken)(yaml)
+    before = sum(failsafe.errors().values())
+    for load in (search.yaml.safe_load, failing.safe_load):
+        with operation("dashboard.search"):
+            assert load("a: 1") == load(stream="a: 1") == {"a": 1}
+            with pytest.raises(yaml.YAMLError):
+                load("a: [")
+            with pytest.raises(TypeError):
+                load()
+    assert sum(failsafe.errors().values()) == before + 4
+    assert load("a: 1") == {"a": 1}
+    assert sum(failsafe.errors().values()) == before + 4
 
 
 @scenario("dashboards")

@@ -18,6 +18,7 @@ from memory import Memory, attributes
 from opentelemetry.sdk.trace import ReadableSpan
 from scenario import scenario
 
+from context_telemetry.instrumentation import freshness
 from context_telemetry.instrumentation.freshness import read_cache
 from context_telemetry.limits import Limits
 from context_telemetry.observe import recorder
@@ -306,6 +307,38 @@ def test_a_file_that_is_gone_and_still_answers_was_outlived(project: Path, memor
         memory.clear()
         assert len(tables(registry)) > 1
         assert told(operations(memory, "catalog.resolve")[-1]) == OUTLIVED
+
+
+@scenario("freshness")
+def test_a_descriptor_that_holds_a_former_file_is_looked_for_once_and_again_when_it_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+    listed = os.listdir
+
+    def look(path: str) -> list[str]:
+        looks.append(path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", look)
+    freshness.forget()
+    path = tmp_path / "shop.duckdb"
+    path.write_text("former")
+    with path.open() as first:
+        assert not freshness.outlived(str(path))
+        (tmp_path / "new").write_text("new")
+        os.replace(tmp_path / "new", path)
+        assert [freshness.outlived(str(path)) for _ in range(9)] == [True] * 9
+        assert len(looks) == 1
+        second = os.dup(first.fileno())
+    try:
+        assert freshness.outlived(str(path))  # another descriptor holds it still
+        assert len(looks) == 2
+    finally:
+        os.close(second)
+    assert not freshness.outlived(str(path))
+    assert not freshness.outlived(str(path))
+    assert len(looks) == 3
 
 
 # -- the session ---------------------------------------------------------------------------------

@@ -148,6 +148,20 @@ def test_a_handler_s_exception_keeps_its_class_outside_of_mcp(sample: Sample, me
 
 
 @scenario("tools and resources")
+def test_a_tool_that_a_model_has_invented_is_not_exported_by_whatever_it_is_called(
+    sample: Sample, memory: Memory
+) -> None:
+    from dataface.ai.tools import dispatch_tool_call
+
+    with opened(sample.root) as (context, _):
+        memory.clear()
+        for name in ("run SELECT secret", "x" * 4_000, "no_such_tool", "docs"):
+            dispatch_tool_call(name, {}, context=context)
+    named = [attributes(span)["gen_ai.tool.name"] for span in memory.spans if span.name == "tool.call"]
+    assert named == ["_OTHER", "_OTHER", "no_such_tool", "docs"]
+
+
+@scenario("tools and resources")
 def test_a_resource_that_does_not_exist_is_answered_and_degraded(sample: Sample, memory: Memory) -> None:
     unknown: list[Call] = [
         resource("dataface://docs/no-such-topic"),

@@ -26,6 +26,7 @@ from context_telemetry.instrumentation.context import prompt_size, tool_list_siz
 from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.limits.payloads import is_static_tool
 from context_telemetry.observe import failsafe
+from context_telemetry.observe.fork import on_forget, renew_in_child
 from context_telemetry.observe.observed import Plan, Steps, observe, tap
 from context_telemetry.observe.operation import (
     Operation,
@@ -38,8 +39,11 @@ from context_telemetry.observe.payload import utf8_size
 from context_telemetry.observe.reading import Call, Reading
 
 _TURN = "agent.turn"
-# Models are named by whoever runs the agent: `gpt-5.4`, `anthropic/claude-sonnet-4-5`, `us.anthropic.claude:0`.
-_MODEL_NAME = re.compile(r"[\w.:/@+-]{1,128}")
+# Models are named by whoever runs the agent: `gpt-5.4`, `anthropic/claude-sonnet-4-5`, `us.anthropic.claude:0`. A path
+# to a file, which a local model may go by, is no name.
+_MODEL_NAME = re.compile(r"(?=.{1,128}\Z)(?![A-Za-z]:)\w[\w.:@+-]*(?:/\w[\w.:@+-]*)?")
+# A model is a label of metrics: this many have their names, in one process.
+_MOST_MODELS = 64
 _IDENTIFIER = re.compile(r"[\w-]{1,128}")
 _TOKENS = {
     "total_input_tokens": names.GEN_AI_USAGE_INPUT_TOKENS,
@@ -153,6 +157,7 @@ class _Turn:
         """What ``client.stream_with_tools`` answers, as one model call."""
         try:
             self._end_model_call()
+            self._model = None
             self._model_calls += 1
             self._conversation.given(kwargs.get("messages"), kwargs.get("system_prompt"), kwargs.get("tools"))
             self._model = call = _ModelCall(client, self._op.attributes, self._conversation.size)
@@ -190,20 +195,20 @@ class _ModelCall:
         model = turn.get(names.GEN_AI_REQUEST_MODEL)
         self.failed: str | None = None
         self.tokens: dict[str, int] = {}
-        self._usage = _Usage(client)
         self._first: int | None = None
         self._op = Operation(
             None, attributes, span_name=f"chat {model}" if model else "chat", kind=SpanKind.CLIENT
         )
         self._started = time.perf_counter_ns()
         self._steps = Steps(self._op)
+        self._usage = _Usage(client)  # last, because it counts as running from here on
 
     def observe(self, begin: Callable[[], Iterator[Any]]) -> _Stream:
         """The stream that ``begin`` starts, seen."""
         return _Stream(self.step(begin), self)
 
     def step(self, step: Callable[..., Any], *value: Any) -> Any:
-        """One step of the client, inside of this call's context."""
+        """One step of the client, inside of this call's context. What it raises is the client's, nothing of ours."""
         try:
             item = self._steps.run(step, *value)
         except StopIteration:
@@ -224,10 +229,13 @@ class _ModelCall:
 
     def finish(self) -> None:
         """The stream is at its end, or nobody wants the rest of it. Idempotent."""
-        used = self._usage.used()
-        if used:
-            self.tokens = used
-            self._op.attributes.update(used)
+        try:
+            used = self._usage.used()
+            if used:
+                self.tokens = used
+                self._op.attributes.update(used)
+        except Exception as error:
+            failsafe.caught("agent tokens", error)
         self._op.finish()
 
 
@@ -285,10 +293,11 @@ class _Usage:
         if client is None:
             return {}
         with self._lock:
-            together = self._running[id(client)]
-            together.remove(self)
+            together = self._running.get(id(client), [])
+            if self in together:  # not in a child that was forked since
+                together.remove(self)
             if not together:
-                del self._running[id(client)]
+                self._running.pop(id(client), None)
         if not self._alone:
             return {}
         used = {}
@@ -298,9 +307,22 @@ class _Usage:
                 used[attribute] = after - before
         return used
 
+    @classmethod
+    def renew(cls) -> None:
+        """In a forked child: the calls that its parent's other threads make do not end here."""
+        cls._lock = threading.Lock()
+        cls._running.clear()
+
+
+renew_in_child(lambda: _Usage.renew())
+
 
 def _count(client: Any, total: str) -> int | None:
-    value = getattr(client, total, None)
+    try:
+        value = getattr(client, total, None)
+    except Exception as error:  # the host's property can do anything
+        failsafe.caught("agent tokens", error)
+        return None
     return value if isinstance(value, int) else None
 
 
@@ -386,11 +408,24 @@ def _turn_of(call: Call) -> tuple[str, dict[str, AttributeValue]]:
     for field, attribute in (("provider", names.GEN_AI_PROVIDER_NAME), ("model", names.GEN_AI_REQUEST_MODEL)):
         name = getattr(client, field, None)
         if isinstance(name, str) and _MODEL_NAME.fullmatch(name):
-            attributes[attribute] = name
+            attributes[attribute] = _model(name) if field == "model" else name
     conversation = _conversation_id(call.argument("messages"))
     if conversation is not None:
         attributes[names.GEN_AI_CONVERSATION_ID] = conversation
     return "agent.turn", attributes
+
+
+_models: set[str] = set()
+on_forget(_models.clear)
+
+
+def _model(name: str) -> str:
+    """``name``, or ``_OTHER`` where too many have been seen already: it is also in the name of a span."""
+    if name not in _models:
+        if len(_models) >= _MOST_MODELS:
+            return "_OTHER"
+        _models.add(name)
+    return name
 
 
 def _span_name(attributes: Mapping[str, AttributeValue]) -> str:
@@ -399,6 +434,7 @@ def _span_name(attributes: Mapping[str, AttributeValue]) -> str:
 
 
 _sessions: dict[int, weakref.ref[Any]] = {}
+on_forget(_sessions.clear)
 
 
 def _session_opened(call: Call) -> None:

@@ -16,7 +16,7 @@ from opentelemetry.util.types import AttributeValue
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation import given, manifest
 from context_telemetry.instrumentation.hooks import Hook
-from context_telemetry.instrumentation.tools import error_code, known_code
+from context_telemetry.instrumentation.tools import error_code, first_code_of
 from context_telemetry.observe.observed import Plan, observe, tap
 from context_telemetry.observe.operation import current
 from context_telemetry.observe.reading import Call, Reader, Reading, reader
@@ -222,7 +222,7 @@ def read_schema(call: Call) -> Reading | None:
     if response is None or getattr(response, "success", True):
         return None
     errors = getattr(response, "structured_errors", None)
-    code = known_code(getattr(errors[0], "code", None)) if errors else None
+    code = first_code_of(errors)
     reasons: tuple[str, ...] = ()
     if code is not None and code.endswith(_OBJECT_UNKNOWN):
         reasons = ("object_unknown",)

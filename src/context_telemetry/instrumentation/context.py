@@ -17,6 +17,7 @@ from typing import Any
 from context_telemetry.instrumentation.given import TABLES
 from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.observe import fingerprint
+from context_telemetry.observe.fork import on_forget
 from context_telemetry.observe.observed import Plan, observe, tap
 from context_telemetry.observe.operation import current
 from context_telemetry.observe.reading import Call, Reader, Reading, reader
@@ -27,10 +28,7 @@ _LONGEST_ERROR = 4_096
 _error_texts: deque[str] = deque(maxlen=8)
 
 
-def forget() -> None:
-    """Drop the texts that were kept to be known again."""
-    _error_texts.clear()
-    fingerprint.forget()
+on_forget(_error_texts.clear)
 
 
 def tool_list_size(tools: list[Any]) -> int:
@@ -70,7 +68,7 @@ def _built(text: Any, kind: str, *reasons: str) -> Reading | None:
 def _hands_on_error(call: Call) -> bool:
     """Whether the schema that a host hands on is what it was given in place of one."""
     given = call.argument("schema_context") or call.argument("database_context")
-    return isinstance(given, str) and len(given) <= _LONGEST_ERROR and given in _error_texts
+    return isinstance(given, str) and len(given) <= _LONGEST_ERROR and given in tuple(_error_texts)
 
 
 @reader(reasons=("context_is_error_text", "prompt_section_missing"))

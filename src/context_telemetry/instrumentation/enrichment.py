@@ -19,6 +19,7 @@ from typing import Any
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation import manifest
 from context_telemetry.observe import board, project, recorder, worker
+from context_telemetry.observe.fork import on_forget
 
 RECORD = "enrichment.json"
 """The file in a project's state folder that remembers what was described. Who deletes it accepts what is there now."""
@@ -186,7 +187,7 @@ class _Project:
             attributes[names.DATAFACE_CATALOG_SOURCE] = self.source
             attributes[names.DATAFACE_CATALOG_SOURCE_CONFIGURED] = True
         recorder.event(names.EVENT_DATAFACE_ENRICHMENT_CHANGED, attributes, warning=bool(self.lost))
-        board.told("enrichment_lost", manifest.ARTIFACT, self.lost > 0)
+        board.told("enrichment_lost", manifest.ARTIFACT, self.lost > 0, str(self.root))
 
 
 def _within(models: Mapping[str, _Model], lost: Mapping[str, frozenset[str]]) -> Iterator[tuple[str, _Model]]:
@@ -206,10 +207,11 @@ def _source(root: Path, content: Mapping[str, Any]) -> str | None:
     """
     metadata = content.get("metadata")
     adapter = metadata.get("adapter_type") if isinstance(metadata, dict) else None
+    types = ("dbt_profile",) if adapter is None else ("dbt_profile", adapter)
     fitting = [
         name
         for name, source in _configured(root).items()
-        if isinstance(source, dict) and source.get("type") in ("dbt_profile", adapter)
+        if isinstance(source, dict) and source.get("type") in types
     ]
     return str(fitting[0]) if len(fitting) == 1 else None
 
@@ -242,6 +244,14 @@ def is_lost(root: Path) -> bool:
     return known is not None and known.lost > 0
 
 
+def _leave(root: Path) -> None:
+    worker.unwatch(f"enrichment {root}")
+    known = _projects.pop(root, None)
+    if known is not None and known.lost:
+        board.told("enrichment_lost", manifest.ARTIFACT, False, str(root))
+
+
+@on_forget
 def forget() -> None:
     """Stop all watches."""
     for root in list(_projects):
@@ -250,4 +260,5 @@ def forget() -> None:
 
 
 manifest.consumers.append(_take)
+manifest.leaving.append(_leave)
 manifest.findings["enrichment_lost"] = is_lost

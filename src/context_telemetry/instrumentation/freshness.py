@@ -17,6 +17,7 @@ from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation.hooks import Hook
+from context_telemetry.observe.fork import on_forget
 from context_telemetry.observe.observed import Plan, observe, tap
 from context_telemetry.observe.operation import Operation, current
 from context_telemetry.observe.reading import Call, Reading, reader
@@ -99,6 +100,8 @@ _OPEN_FILES = "/dev/fd"
 
 _first_met: dict[str, _File] = {}
 """By path, the file that it named when a call first used it."""
+_held_by: dict[_File, int] = {}
+"""The descriptors that files were found to be held by: they are looked at again before all others are."""
 
 
 def outlived(path: str) -> bool:
@@ -124,18 +127,27 @@ def outlived(path: str) -> bool:
 
 def _is_held(file: _File) -> bool:
     """Whether one of this process's descriptors is of ``file``. An inode is not used again while somebody holds it."""
+    holder = _held_by.pop(file, None)
+    if holder is None or not _is_of(holder, file):
+        try:
+            descriptors = [int(each) for each in os.listdir(_OPEN_FILES)[:_MAX_DESCRIPTORS]]
+        except (OSError, ValueError):
+            return False
+        holder = next((each for each in descriptors if _is_of(each, file)), None)
+    if holder is None:
+        return False
+    if len(_held_by) >= _MAX_FILES:
+        _held_by.clear()
+    _held_by[file] = holder
+    return True
+
+
+def _is_of(descriptor: int, file: _File) -> bool:
     try:
-        descriptors = os.listdir(_OPEN_FILES)[:_MAX_DESCRIPTORS]
+        found = os.fstat(descriptor)
     except OSError:
         return False
-    for descriptor in descriptors:
-        try:
-            found = os.fstat(int(descriptor))
-        except (OSError, ValueError):
-            continue
-        if (found.st_dev, found.st_ino) == file:
-            return True
-    return False
+    return (found.st_dev, found.st_ino) == file
 
 
 def _database_path(holder: Any, config: Any) -> str | None:
@@ -149,7 +161,12 @@ def _database_path(holder: Any, config: Any) -> str | None:
     if os.path.isabs(path):
         return path
     base = getattr(holder, "_data_dir", None) or getattr(holder, "project_root", None)
-    return os.path.join(base, path) if base is not None else os.path.abspath(path)
+    return _joined(base, path) if base is not None else os.path.abspath(path)
+
+
+@functools.lru_cache(maxsize=_MAX_FILES)
+def _joined(base: Any, path: str) -> str:
+    return os.path.join(base, path)
 
 
 def look_at_file(op: Operation, holder: Any, config: Any = None) -> None:
@@ -165,9 +182,12 @@ def _tap_live_source(call: Call) -> None:
         look_at_file(op, call.result)
 
 
+@on_forget
 def forget() -> None:
     """Forget which files were met."""
     _first_met.clear()
+    _held_by.clear()
+    _joined.cache_clear()
 
 
 # -- rows ----------------------------------------------------------------------------------------

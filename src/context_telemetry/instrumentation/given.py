@@ -14,11 +14,15 @@ from typing import Any
 
 from context_telemetry.instrumentation import manifest
 from context_telemetry.observe import fingerprint, project
+from context_telemetry.observe.fork import on_forget
 from context_telemetry.observe.operation import Operation
 
-# Envelopes with more objects, and metadata results with more rows, are not digested: what was given is then unknown.
-MOST_OBJECTS = 10_000
+# Envelopes with more objects, and metadata results with more rows or cells, are not digested, nor either where they
+# have more characters: what was given is then unknown. Digesting is done within the call, so it has to be short.
+MOST_OBJECTS = 2_000
 MOST_ROWS = 100
+MOST_CELLS = 1_000
+MOST_CHARACTERS = 131_072
 TABLES = "context tables"
 """The note that a resolver leaves to the prompt which it was asked for: how many tables its answers held so far."""
 
@@ -43,15 +47,22 @@ _SAID = (
 )
 _SNAPSHOT = "manifest.snapshot.json"
 
+_Branches = list[tuple[str, dict[str, Any]]]
+
 
 # -- the manifest --------------------------------------------------------------------------------
 
 _digests: dict[str, str] = {}
+on_forget(_digests.clear)
 
 
 def _remember(root: Path, content: dict[str, Any]) -> None:
     """In the worker, once for each version of the file."""
     _digests[str(root)] = digest_manifest(content)
+
+
+def _leave(root: Path) -> None:
+    _digests.pop(str(root), None)
 
 
 def digest_manifest(content: dict[str, Any]) -> str:
@@ -74,13 +85,14 @@ def _manifest_part() -> tuple[str, str | None] | None:
         return None
     state = watched.known_state()
     if state in ("ok", "stale"):
-        return "manifest", _digests.get(str(watched.root))
+        return "manifest", _digests.get(watched.key)
     if state == "missing" and (watched.root / _SNAPSHOT).exists():
         return "manifest", None  # an older one is read in its place, and nobody has read that one here
     return "manifest", state
 
 
 manifest.consumers.append(_remember)
+manifest.leaving.append(_leave)
 fingerprint.standing.append(_manifest_part)
 
 
@@ -89,28 +101,35 @@ fingerprint.standing.append(_manifest_part)
 
 def envelope_seen(op: Operation, envelope: dict[str, Any]) -> None:
     """Note what of the catalogue a resolver's answer holds, and for the operation that asked how many tables."""
-    lines: list[str] = []
-    tables = 0
-    for source, branch in _members(envelope, "sources"):
-        lines.append(source)
-        for schema, members in _members(branch, "schemas"):
-            lines.append(f"{source}\t{schema}")
-            for table, about in _members(members, "tables"):
-                tables += 1
-                path = f"{source}\t{schema}\t{table}"
-                lines.append(f"{path}\t{about.get('description')}")
-                lines += [
-                    f"{path}\t{column}\t{_facts(facts)}" for column, facts in _members(about, "columns")
-                ]
-                if len(lines) > MOST_OBJECTS:
-                    break
+    schemas = [
+        (f"{source}\t{schema}", members)
+        for source, branch in _members(envelope, "sources")
+        for schema, members in _members(branch, "schemas")
+    ]
+    tables = [
+        (f"{path}\t{table}", about)
+        for path, members in schemas
+        for table, about in _members(members, "tables")
+    ]
     if op.parent is not None and op.parent.name == "context.build":
-        op.parent.notes[TABLES] = op.parent.notes.get(TABLES, 0) + tables
-    op.context_part("objects", _digest(lines) if len(lines) <= MOST_OBJECTS else None)
+        op.parent.notes[TABLES] = op.parent.notes.get(TABLES, 0) + len(tables)
+    objects = len(schemas) + len(tables) + sum(len(about.get("columns") or ()) for _, about in tables)
+    lines = _lines(envelope, schemas, tables) if objects <= MOST_OBJECTS else None
+    if lines is not None and sum(map(len, lines)) > MOST_CHARACTERS:
+        lines = None
+    op.context_part("objects", None if lines is None else _digest(lines))
 
 
-def _facts(facts: dict[str, Any]) -> str:
-    return f"{facts.get('actual_type') or facts.get('declared_type')}\t{facts.get('description')}"
+def _lines(envelope: dict[str, Any], schemas: _Branches, tables: _Branches) -> list[str]:
+    """A line for each object of an envelope."""
+    lines = [source for source, _ in _members(envelope, "sources")]
+    lines += [path for path, _ in schemas]
+    for path, about in tables:
+        lines.append(f"{path}\t{about.get('description')}")
+        for column, facts in _members(about, "columns"):
+            kind = facts.get("actual_type") or facts.get("declared_type")
+            lines.append(f"{path}\t{column}\t{kind}\t{facts.get('description')}")
+    return lines
 
 
 def _members(branch: dict[str, Any], level: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -121,8 +140,43 @@ def _members(branch: dict[str, Any], level: str) -> Iterator[tuple[str, dict[str
 
 def rows_seen(op: Operation, rows: list[Any]) -> None:
     """Note what SQL on the warehouse's own metadata answered: that is how newer releases read the catalogue."""
-    lines = [str(list(row.values()) if isinstance(row, dict) else row) for row in rows[: MOST_ROWS + 1]]
-    op.context_part("objects", _digest(lines) if len(lines) <= MOST_ROWS else None)
+    op.context_part("objects", _digest([str(each) for each in _cells(rows)]) if _are_light(rows) else None)
+
+
+def _cells(rows: list[Any]) -> Iterator[Any]:
+    return (list(row.values()) if isinstance(row, dict) else row for row in rows)
+
+
+def _are_light(rows: list[Any]) -> bool:
+    """Whether writing the rows out is short work, found out before any of them is."""
+    if len(rows) > MOST_ROWS:
+        return False
+    cells = characters = 0
+    for row in _cells(rows):
+        values = row if isinstance(row, (list, tuple)) else (row,)
+        cells += len(values)
+        if cells > MOST_CELLS:
+            return False
+        for value in values:
+            if isinstance(value, str):
+                characters += len(value)
+            elif hasattr(value, "__len__"):
+                characters += _weight(value)
+        if characters > MOST_CHARACTERS:
+            return False
+    return True
+
+
+def _weight(value: Any) -> int:
+    """About as many characters as writing a container out takes; too many where it is long, or holds another one."""
+    if isinstance(value, (bytes, bytearray)):
+        return len(value)
+    inner = (
+        tuple(value.values() if isinstance(value, dict) else value) if len(value) <= MOST_ROWS else (value,)
+    )
+    if any(hasattr(each, "__len__") and not isinstance(each, str) for each in inner):
+        return MOST_CHARACTERS + 1
+    return sum(len(each) if isinstance(each, str) else 8 for each in inner)
 
 
 def _digest(lines: list[str]) -> str:

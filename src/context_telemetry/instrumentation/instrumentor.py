@@ -16,7 +16,7 @@ from context_telemetry.instrumentation import (
     catalog,
     commands,
     context,
-    enrichment,
+    enrichment,  # noqa: F401  # it has no hooks: the watch on the manifest hands on to it
     freshness,
     manifest,
     mcp,
@@ -28,8 +28,8 @@ from context_telemetry.instrumentation import (
     tools,
 )
 from context_telemetry.instrumentation.hooks import Hook, HookState, Installation, version
-from context_telemetry.observe import board, failsafe, project, recorder
-from context_telemetry.observe.fork import renew_in_child
+from context_telemetry.observe import failsafe, recorder
+from context_telemetry.observe.fork import forget_all, renew_in_child
 
 HOOKS: tuple[Hook, ...] = (
     *mcp.HOOKS,
@@ -96,15 +96,7 @@ class DatafaceInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # see its i
                 return
             _installation.remove()
             _installation = None
-            manifest.forget()
-            context.forget()
-            enrichment.forget()
-            private.forget()
-            project.forget()
-            pages.forget()
-            freshness.forget()
-            board.forget()
-            recorder.forget()
+            forget_all()
 
 
 def _renew() -> None:

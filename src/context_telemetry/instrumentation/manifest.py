@@ -21,8 +21,8 @@ from typing import Any
 
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation.hooks import Hook
-from context_telemetry.observe import board, failsafe, recorder, worker
-from context_telemetry.observe.fork import renew_in_child
+from context_telemetry.observe import board, failsafe, project, recorder, worker
+from context_telemetry.observe.fork import on_forget, renew_in_child
 from context_telemetry.observe.observed import Plan, observe, tap
 from context_telemetry.observe.operation import current
 from context_telemetry.observe.reading import Call, Reader, Reading, reader
@@ -41,6 +41,11 @@ _CHECKED_SUFFIXES = (".sql", ".py", ".csv")
 # A call of dbt's in SQL, in any of its spellings.
 _REFERENCE = re.compile(r"\{\{-?\s*(?:ref|source)\s*\(")
 
+# So many projects are watched at once; beyond, the one that was opened longest ago is left. One whose folder is gone
+# is left after so many seconds: a deployment may take it away for a moment.
+_MOST_WATCHED = 32
+_GONE = 60.0
+
 _Identity = tuple[str, int, int, int]
 
 consumers: list[Callable[[Path, dict[str, Any]], None]] = []
@@ -48,6 +53,9 @@ consumers: list[Callable[[Path, dict[str, Any]], None]] = []
 
 What was parsed is handed on and not kept: a consumer keeps what it needs of it.
 """
+
+leaving: list[Callable[[Path], None]] = []
+"""Told the root of a project that is watched no more, so that nothing is kept of it."""
 
 findings: dict[str, Callable[[Path], bool]] = {}
 """Reasons that consumers find in it: each is asked at every call that loads the manifest, so it only looks up."""
@@ -195,33 +203,62 @@ def _identity(path: str) -> _Identity | None:
     return (path, found.st_ino, found.st_mtime_ns, found.st_size)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Watched:
     """One project's manifest: the verdict for the file as it is now, and what it was reached from."""
 
     root: Path
+    key: str = ""
+    file: str = ""
+    """The root and the file as texts: joining paths is most of what a request's look at it would cost."""
     identity: _Identity | None = None
     stale: bool = False
     state: str | None = None
+    left: bool = False
+    _last_there: float = 0.0
     _expected: dict[str, tuple[str, str]] = field(default_factory=dict)
     _seen: dict[str, tuple[_Identity | None, bool]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.key, self.file = str(self.root), str(self.root / _TARGET)
+        self._last_there = time.monotonic()
+
     def is_current(self) -> bool:
         """Whether the verdict is about the manifest file as it is on disk now."""
-        return self.identity is not None and self.identity == _identity(str(self.root / _TARGET))
+        return self.identity is not None and self.identity == _identity(self.file)
 
     def known_state(self) -> str | None:
         """The state of the file that is on disk now; None while that has not been looked at, or is too large to be."""
-        identity = _identity(str(self.root / _TARGET))
+        identity = _identity(self.file)
         if identity != self.identity or (identity is not None and identity[3] > _MAX_PARSED):
             return None
         return self.state
 
     def look(self) -> None:
         """Read the manifest if it is new, compare the model files that changed, and say what is different."""
-        identity = _identity(str(self.root / _TARGET))
+        self._look()
+        if self.left:  # while this looked: what was handed on since is taken back
+            _tell_leaving(self)
+
+    def leave(self) -> None:
+        """Nobody watches it any more: what it says does not hold any more either."""
+        self.left = True
+        worker.unwatch(f"manifest {self.key}")
+        _tell_leaving(self)
+
+    def is_gone(self) -> bool:
+        """Whether the folder is away for longer than a deployment takes; never that of the project served here."""
+        if self.root.is_dir() or _watched.get(str(project.root())) is self:
+            self._last_there = time.monotonic()
+        return time.monotonic() - self._last_there > _GONE
+
+    def _look(self) -> None:
+        identity = _identity(self.file)
         built = None
         if identity is None:
+            if self.is_gone():
+                _leave(self)
+                return
             self._conclude(None, False, "missing", built)
             return
         if identity != self.identity:
@@ -276,15 +313,17 @@ class _Watched:
         was_stale, was_state, was_identity = self.stale, self.state, self.identity
         self.identity, self.stale, self.state = identity, stale, state
         if (state, identity) != (was_state, was_identity) and not (state == "missing" and was_state is None):
-            attributes: dict[str, Any] = {
-                names.DATAFACE_ARTIFACT: ARTIFACT,
-                names.DATAFACE_ARTIFACT_STATE: state,
-            }
-            if built is not None:
-                attributes[names.DATAFACE_ARTIFACT_BUILT_AT] = built
-            recorder.event(names.EVENT_DATAFACE_ARTIFACT_CHANGED, attributes, warning=state != "ok")
+            artifact_changed(ARTIFACT, state, built, warning=state != "ok")
         if stale != was_stale:
-            board.told("manifest_stale", ARTIFACT, stale)
+            board.told("manifest_stale", ARTIFACT, stale, self.key)
+
+
+def artifact_changed(artifact: str, state: str, built: float | None, warning: bool) -> None:
+    """Say what an artefact was found to be, with the Unix time at which it was built where it has one."""
+    attributes: dict[str, Any] = {names.DATAFACE_ARTIFACT: artifact, names.DATAFACE_ARTIFACT_STATE: state}
+    if built is not None:
+        attributes[names.DATAFACE_ARTIFACT_BUILT_AT] = built
+    recorder.event(names.EVENT_DATAFACE_ARTIFACT_CHANGED, attributes, warning=warning)
 
 
 def _checksums(manifest: dict[str, Any]) -> dict[str, tuple[str, str]]:
@@ -322,6 +361,7 @@ def _matches(path: Path, algorithm: str, checksum: str) -> bool:
     return any(hashlib.new(algorithm, data).hexdigest() == checksum for data in (stripped, raw))
 
 
+# By root, as it was opened and as it really is, the one that was opened last at the end.
 _watched: dict[str, _Watched] = {}
 _lock = threading.Lock()
 
@@ -335,12 +375,37 @@ def watch(served: Any) -> None:
     if root is None:
         return
     with _lock:
-        if str(root) in _watched or not (_exists(served, "dbt_project.yml") or _exists(served, _TARGET)):
+        key = str(root)
+        known = _watched.get(key)
+        if known is None and not (_exists(served, "dbt_project.yml") or _exists(served, _TARGET)):
             return
-        real = root.resolve()
-        watched = _watched.get(str(real)) or _Watched(real)
-        _watched[str(root)] = _watched[str(real)] = watched
-    worker.watch(f"manifest {real}", watched.look)
+        real = known.root if known is not None else root.resolve()
+        watched = known or _watched.get(str(real)) or _Watched(real)
+        for name in [name for name, each in _watched.items() if each is watched]:
+            _watched[name] = _watched.pop(name)
+        _watched[key] = _watched[watched.key] = watched
+        there = list(dict.fromkeys(_watched.values()))
+        served_here = _watched.get(str(project.root()))
+        too_many = [each for each in there if each is not served_here][: max(0, len(there) - _MOST_WATCHED)]
+    for each in too_many:
+        _leave(each)
+    if known is None:
+        worker.watch(f"manifest {watched.key}", watched.look)
+
+
+def _leave(watched: _Watched) -> None:
+    with _lock:
+        for key in [key for key, each in _watched.items() if each is watched]:
+            del _watched[key]
+    watched.leave()
+
+
+def _tell_leaving(watched: _Watched) -> None:
+    if watched.stale:
+        watched.stale = False
+        board.told("manifest_stale", ARTIFACT, False, watched.key)
+    for leave in leaving:
+        leave(watched.root)
 
 
 def watched(root: Path) -> _Watched | None:
@@ -356,6 +421,7 @@ def _renew() -> None:
 renew_in_child(_renew)
 
 
+@on_forget
 def forget() -> None:
     """Stop all watches."""
     with _lock:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from context_telemetry.observe.fork import on_forget
+
 # Longer SQL is scanned up to here only: metadata queries are short.
 _SCANNED = 8_192
 # Verdicts are kept by the text's hash, never by the text; forgotten at this many.
@@ -63,6 +65,7 @@ _STATEMENTS = frozenset({"show", "describe", "desc", "pragma"})
 _QUERY_STARTS = ("(", "select", "with")
 
 _verdicts: dict[int, bool] = {}
+on_forget(_verdicts.clear)
 
 
 def reads_metadata(sql: str) -> bool:

@@ -20,9 +20,10 @@ from context_telemetry.conventions import names
 from context_telemetry.instrumentation import session
 from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.instrumentation.rendering import read_render, tap_render
-from context_telemetry.instrumentation.tools import known_code
+from context_telemetry.instrumentation.tools import first_code_of, known_code
 from context_telemetry.limits.clients import OTHER, editor_id
 from context_telemetry.observe import failsafe, recorder
+from context_telemetry.observe.fork import on_forget
 from context_telemetry.observe.observed import Plan, observe, tap
 from context_telemetry.observe.operation import Operation, conclude_error, current
 from context_telemetry.observe.reading import Call, Reading, reader
@@ -94,6 +95,7 @@ _observed: WeakSet[Any] = WeakSet()
 """The applications that are Dataface's. Their middleware stays in them, and does nothing once they are not in here."""
 
 
+@on_forget
 def forget() -> None:
     """Let pages be as if nobody had looked, at the end of `instrument`."""
     _observed.clear()
@@ -241,9 +243,9 @@ def _neighbours_span(scope: Any) -> Span | None:
     """The SERVER span that FastAPI or an instrumentation of it has made of this request, if it goes where ours go."""
     if not recorder.active().shares_spans():
         return None
-    span: Any = getattr(scope.get("fastapi.telemetry"), "span", None)
-    if span is not None:
-        return span if isinstance(span, Span) else None
+    made: Any = getattr(scope.get("fastapi.telemetry"), "span", None)
+    if made is not None:
+        return made if isinstance(made, Span) else None
     span = get_current_span()
     here = span.get_span_context()
     if here.is_valid and not here.is_remote and not span.is_recording():
@@ -282,7 +284,7 @@ def _tap_error_page(call: Call) -> None:
     op.notes["error page"] = True
     face_error = getattr(result, "face_error", None)
     errors = [face_error] if face_error is not None else [*result.validation_errors, *result.chart_errors]
-    op.error_code = known_code(getattr(errors[0], "code", None)) if errors else None
+    op.error_code = first_code_of(errors)
 
 
 @reader(reasons=("all_charts_failed",))
@@ -296,7 +298,7 @@ def read_view(call: Call) -> Reading | None:
     return Reading(
         outcome="failed" if fatal else "ok",
         reasons=() if fatal else ("all_charts_failed",),
-        error_code=known_code(getattr(errors[0], "code", None)) if errors else None,
+        error_code=first_code_of(errors),
     )
 
 

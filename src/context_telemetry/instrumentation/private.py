@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import functools
 import math
+import os
 import time
 import types
 from pathlib import Path
@@ -17,8 +18,9 @@ from typing import Any
 
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation.hooks import Hook, Wrap
-from context_telemetry.instrumentation.manifest import unix_time
-from context_telemetry.observe import board, recorder
+from context_telemetry.instrumentation.manifest import artifact_changed, unix_time
+from context_telemetry.observe import board
+from context_telemetry.observe.fork import on_forget
 from context_telemetry.observe.observed import Plan, observe, tap
 from context_telemetry.observe.operation import current
 from context_telemetry.observe.payload import utf8_size
@@ -27,6 +29,7 @@ from context_telemetry.observe.reading import Call, Reading, reader
 _PACKAGE = "dataface_super_schema"
 _LAYER = _ARTIFACT = "super_schema"
 _CACHE = "target/super_schema.json"
+_SUFFIX = ".json"
 # Bytes of a file in which there is nothing to be read: an empty mapping and a line's end.
 _EMPTY = 4
 
@@ -98,17 +101,25 @@ def _read(call: Call) -> None:
         _artifact(_place(source), *_UNREADABLE)
 
 
-def _place(of: Any) -> Path | None:
-    """The file that a source or a storage reads, where it is one: their fields are storages, paths and projects."""
-    for each in getattr(of, "__dict__", {}).values():
-        if isinstance(each, Path):
-            return each
-        root = getattr(each, "root", None)
+def _place(of: Any, depth: int = 2) -> Path | None:
+    """The file that a source or a storage reads, where it is one: their fields are storages, paths and projects.
+
+    One that is there before one that is not; a folder is a project's, and a file of another kind is another file.
+    """
+    absent = None
+    for each in tuple(getattr(of, "__dict__", {}).values()):
+        root = each if isinstance(each, Path) else getattr(each, "root", None)
         if isinstance(root, Path):
-            return root / _CACHE
-        if type(each).__module__.startswith(_PACKAGE) and (found := _place(each)) is not None:
-            return found
-    return None
+            found = root / _CACHE if root is not each or os.path.isdir(root) else root
+        elif depth and type(each).__module__.startswith(_PACKAGE):
+            found = _place(each, depth - 1)
+        else:
+            continue
+        if found is not None and found.suffix == _SUFFIX:
+            if os.path.isfile(found):
+                return found
+            absent = absent or found
+    return absent
 
 
 def _size(of: Any) -> float | None:
@@ -131,14 +142,13 @@ def _artifact(place: Path | None, state: str, built: float | None) -> None:
     if _told.get(place) == (state, built):
         return
     _told[place] = (state, built)
-    attributes: dict[str, Any] = {names.DATAFACE_ARTIFACT: _ARTIFACT, names.DATAFACE_ARTIFACT_STATE: state}
-    if built is not None:
-        attributes[names.DATAFACE_ARTIFACT_BUILT_AT] = built
-    recorder.event(names.EVENT_DATAFACE_ARTIFACT_CHANGED, attributes, warning=state == "unreadable")
-    if state != "unreadable":  # where it is, the call that met it begins the degradation
+    artifact_changed(_ARTIFACT, state, built, warning=state == "unreadable")
+    # Where it is unreadable, the call that met it begins the degradation; it is over when no project's is any more.
+    if _UNREADABLE not in _told.values():
         board.told("layer_unavailable", _ARTIFACT, False)
 
 
+@on_forget
 def forget() -> None:
     """Say it all again to whoever records next."""
     _told.clear()

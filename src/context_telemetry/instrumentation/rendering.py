@@ -18,7 +18,8 @@ from opentelemetry.util.types import AttributeValue
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation import freshness
 from context_telemetry.instrumentation.hooks import Hook
-from context_telemetry.instrumentation.tools import known_code
+from context_telemetry.instrumentation.tools import first_code_of
+from context_telemetry.observe.fork import on_forget
 from context_telemetry.observe.observed import Plan, observe, tap
 from context_telemetry.observe.operation import Operation, current
 from context_telemetry.observe.reading import Call, Reading, reader
@@ -115,7 +116,7 @@ def read_render(call: Call) -> Reading | None:
     return Reading(
         outcome="failed" if unusable else "ok",
         reasons=reasons,
-        error_code=known_code(getattr(errors[0], "code", None)) if errors else None,
+        error_code=first_code_of(errors),
         attributes=attributes,
     )
 
@@ -189,23 +190,20 @@ def _left_out(op: Operation, face: Any) -> None:
 def _view(seen: Callable[[Operation, Any], None]) -> Callable[[Any], Any]:
     """A view of the yaml module that shows what it parsed, and an exception for what it could not."""
 
+    def show(call: Call) -> None:
+        op = _searching()
+        if op is not None and (call.error is None or isinstance(call.error, Exception)):
+            seen(op, call.result if call.error is None else call.error)
+
     def wrap(yaml: Any) -> Any:
         class SeenYaml:
             def __getattr__(self, name: str) -> Any:
                 return getattr(yaml, name)
 
             @staticmethod
-            def safe_load(text: Any) -> Any:
-                op = _searching()
-                try:
-                    content = yaml.safe_load(text)
-                except Exception as error:
-                    if op is not None:
-                        seen(op, error)
-                    raise
-                if op is not None:
-                    seen(op, content)
-                return content
+            @tap(show)
+            def safe_load(*args: Any, **kwargs: Any) -> Any:
+                return yaml.safe_load(*args, **kwargs)
 
         return SeenYaml()
 
@@ -252,6 +250,12 @@ _kept_index: tuple[Any, Any] = (None, None)
 """The index of faces that search keeps for later calls though a face is missing in it, and that face."""
 
 
+@on_forget
+def _forget() -> None:
+    global _kept_index
+    _kept_index = (None, None)
+
+
 def _tap_index(call: Call) -> None:
     global _kept_index
     op = _searching()
@@ -294,8 +298,7 @@ def _tap_dashboard(call: Call) -> None:
         return
     op.degraded("resource_unknown")
     op.unresolved += 1
-    errors = call.result.errors
-    op.error_code = known_code(getattr(errors[0], "code", None)) if errors else None
+    op.error_code = first_code_of(call.result.errors)
 
 
 _RENDER_COPIES = (

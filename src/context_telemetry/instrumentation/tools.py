@@ -11,7 +11,7 @@ from typing import Any
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.observe.observed import Plan, observe, tap
-from context_telemetry.observe.operation import current, error_class
+from context_telemetry.observe.operation import conclude_error, current, object_name
 from context_telemetry.observe.reading import Call, Reading, reader
 
 _CODE = re.compile(r"(?:ERR|WARN|DF)-[A-Z0-9-]{1,80}")
@@ -44,6 +44,11 @@ def first_code(result: dict[str, Any]) -> str | None:
     return None
 
 
+def first_code_of(errors: Any) -> str | None:
+    """The code of the first of some structured errors, None when there is none or it has none."""
+    return known_code(getattr(errors[0], "code", None)) if errors else None
+
+
 def is_failure(result: dict[str, Any]) -> bool:
     """Whether a dispatch result is one of its failure shapes: success false, status failed, or a bare error."""
     if isinstance(result.get("success"), bool):
@@ -63,15 +68,15 @@ def read_dispatch(call: Call) -> Reading | None:
 
 
 def _tool_name(call: Call) -> tuple[str, dict[str, str]]:
-    name = call.argument("function_name")
-    return "tool.call", {names.GEN_AI_TOOL_NAME: name} if isinstance(name, str) else {}
+    name = call.argument("function_name")  # a model may have invented it
+    return "tool.call", {names.GEN_AI_TOOL_NAME: object_name(name)} if isinstance(name, str) else {}
 
 
 def _handler_failed(call: Call) -> None:
     """Dispatch will answer with the exception's text only; its class and code are still here."""
     op = current()
     if call.error is not None and op is not None:
-        op.inner_failure = (error_class(call.error), error_code(call.error))
+        conclude_error(op, call.error, part=True)
 
 
 HOOKS = (

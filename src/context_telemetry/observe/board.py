@@ -13,20 +13,17 @@ from typing import TYPE_CHECKING
 
 from context_telemetry.conventions import names
 from context_telemetry.observe import failsafe, recorder
-from context_telemetry.observe.fork import renew_in_child
+from context_telemetry.observe.fork import on_forget, renew_in_child
 
 if TYPE_CHECKING:
     from context_telemetry.observe.operation import Operation
 
 MOST = 256
-"""So many objects of an operation are kept; beyond, the one that was met longest ago is given up and counted."""
+"""So many objects of operations are kept; beyond, the one that was met longest ago is given up, and told as cleared."""
 
-_COORDINATES = (
-    names.DATAFACE_CATALOG_SOURCE,
-    names.DATAFACE_CATALOG_SCHEMA,
-    names.DATAFACE_CATALOG_TABLE,
-    names.DATAFACE_CATALOG_COLUMN,
-)
+REST = 60
+"""Seconds for which a reason that callers make lasts: while they guess names, good calls come between the bad ones."""
+
 # What an operation is about where it has no coordinates, the most specific first.
 _OBJECTS = (
     names.DATAFACE_FACE,
@@ -38,66 +35,73 @@ _OBJECTS = (
 )
 # Operations on many objects: what they name is one that was missing, and their next call would not name it again.
 _ON_MANY = frozenset({"dashboard.search"})
+# Reasons about names that a caller may have made up: there is no end to those, so they are told of the source.
+_MADE_BY_CALLERS = frozenset({"object_unknown"})
 _RESOURCE_KIND = re.compile(r"[a-z][a-z0-9+.-]{0,31}://[\w-]{0,64}")
 
-# By operation and object, least recently met first: each reason with the Unix time in nanoseconds at which the last
-# call ended that met it. A watch has no operation.
-_Key = tuple["str | None", str]
+# By operation and object, least recently met first: each reason with the Unix time in nanoseconds from which on a call
+# clears it that does not meet it: the end of the last call that did.
+_Key = tuple[str, str]
 _met: dict[_Key, dict[str, int]] = {}
+# By reason and object, the watches that say it.
+_watched: dict[tuple[str, str], set[str]] = {}
 _changes: deque[tuple[str, str, bool]] = deque()
 _lock = threading.Lock()
 _saying = threading.Lock()
+_is_full = False
 
 
 def finished(op: Operation) -> None:
     """A finished operation begins the reasons that are its own, and clears those that it does not meet any more."""
-    if not op.reasons and not _met:
+    name = op.name
+    if name is None or not (op.reasons or _met):
         return
-    if op.name is None:
+    object_, source = about(op), str(op.attributes.get(names.DATAFACE_CATALOG_SOURCE, name))
+    if not op.reasons and (name, object_) not in _met and (name, source) not in _met:
         return
-    key = (op.name, about(op))
-    if not op.reasons and key not in _met:
-        return
+
+    def key_of(reason: str) -> _Key:
+        return (name, source if reason in _MADE_BY_CALLERS else object_)
+
     with _lock:
-        known = _met.get(key, {})
-        for reason in [reason for reason, ended in known.items() if ended <= op.start_ns]:
-            if reason not in op.reasons:
-                _clear(key, reason)
-        if op.reasons:
-            ended = op.start_ns + op.duration_ns
-            for reason in op.reasons:
-                _meet(key, reason, ended)
-            _met[key] = _met.pop(key)
-            _make_room()
+        for key in {(name, object_), (name, source)}:
+            for reason, clears in list(_met.get(key, {}).items()):
+                if clears <= op.start_ns and reason not in op.reasons and key == key_of(reason):
+                    _clear(key, reason)
+        ended = op.start_ns + op.duration_ns
+        for reason in op.reasons:
+            _meet(key_of(reason), reason, ended + (REST * 10**9 if reason in _MADE_BY_CALLERS else 0))
+        _make_room()
     _say()
 
 
-def told(reason: str, about: str, holds: bool) -> None:
-    """A watch says that ``reason`` holds for an object, or that it does not: that clears it for every operation."""
+def told(reason: str, what: str, holds: bool, watch: str = "") -> None:
+    """A watch says that ``reason`` holds for an object, or not. When no watch says it, it is cleared for every call."""
     if reason not in names.REASONS:
         failsafe.misused("board.told", f"unknown reason {reason!r}")
         return
     with _lock:
-        if holds:
-            _meet((None, about), reason, 0)
-            _make_room()
-        else:
-            for key in [key for key, reasons in _met.items() if key[1] == about and reason in reasons]:
-                _clear(key, reason)
+        was_held = _is_held(reason, what)
+        watches = _watched.setdefault((reason, what), set())
+        (watches.add if holds else watches.discard)(watch)
+        if not watches:
+            del _watched[reason, what]
+            for key in [key for key, reasons in _met.items() if key[1] == what and reason in reasons]:
+                _remove(key, reason)
+        if _is_held(reason, what) != was_held:
+            _changes.append((reason, what, not was_held))
     _say()
-
-
-def held() -> set[tuple[str, str]]:
-    """The reasons that hold now, with their objects."""
-    with _lock:
-        return {(reason, about) for (_, about), reasons in _met.items() for reason in reasons}
 
 
 def forget() -> None:
     """Forget everything, without saying that it has cleared."""
     with _lock:
         _met.clear()
+        _watched.clear()
         _changes.clear()
+
+
+on_forget(forget)
 
 
 def about(op: Operation) -> str:
@@ -106,7 +110,9 @@ def about(op: Operation) -> str:
     artifact = attributes.get(names.DATAFACE_ARTIFACT)
     if artifact is not None:
         return str(artifact)
-    coordinates = [str(attributes[name]) for name in _COORDINATES if name in attributes]
+    from context_telemetry.observe.operation import COORDINATES  # which imports this module
+
+    coordinates = [str(attributes[name]) for name in COORDINATES.values() if name in attributes]
     if coordinates:
         return ".".join(coordinates)
     if op.name in _ON_MANY:
@@ -121,30 +127,44 @@ def about(op: Operation) -> str:
     return op.name or ""
 
 
-def _is_held(reason: str, about: str) -> bool:
-    return any(key[1] == about and reason in reasons for key, reasons in _met.items())
+def _is_held(reason: str, what: str) -> bool:
+    return (reason, what) in _watched or any(
+        key[1] == what and reason in reasons for key, reasons in _met.items()
+    )
 
 
-def _meet(key: _Key, reason: str, ended: int) -> None:
-    reasons = _met.setdefault(key, {})
+def _meet(key: _Key, reason: str, clears: int) -> None:
+    reasons = _met.get(key, {})
     if reason not in reasons and not _is_held(reason, key[1]):
         _changes.append((reason, key[1], True))
-    reasons[reason] = max(ended, reasons.get(reason, 0))
+    reasons[reason] = max(clears, reasons.get(reason, 0))
+    _met.pop(key, None)
+    _met[key] = reasons
 
 
-def _clear(key: _Key, reason: str) -> None:
+def _remove(key: _Key, reason: str) -> None:
     reasons = _met[key]
     del reasons[reason]
     if not reasons:
         del _met[key]
+
+
+def _clear(key: _Key, reason: str) -> None:
+    _remove(key, reason)
     if not _is_held(reason, key[1]):
         _changes.append((reason, key[1], False))
 
 
 def _make_room() -> None:
+    """Nothing that was recorded is lost with what is given up: if it still holds, the next call begins it again."""
+    global _is_full
     while len(_met) > MOST:
-        given_up = _met.pop(next(iter(_met)))
-        failsafe.dropped("health board", len(given_up), f"more than {MOST} objects are degraded")
+        key = next(iter(_met))
+        for reason in list(_met[key]):
+            _clear(key, reason)
+        if not _is_full:
+            _is_full = True
+            failsafe.warn(f"more than {MOST} objects are degraded: the oldest of them are told as cleared")
 
 
 def _say() -> None:
@@ -152,13 +172,13 @@ def _say() -> None:
     while _changes and _saying.acquire(blocking=False):
         try:
             while _changes:
-                reason, about, began = _changes.popleft()
+                reason, what, began = _changes.popleft()
                 recorder.event(
                     names.EVENT_DATAFACE_DEGRADATION,
                     {
                         names.DATAFACE_DEGRADATION_REASON: reason,
                         names.DATAFACE_DEGRADATION_STATE: "began" if began else "cleared",
-                        names.DATAFACE_DEGRADATION_OBJECT: about,
+                        names.DATAFACE_DEGRADATION_OBJECT: what,
                     },
                     warning=began,
                 )
@@ -171,6 +191,7 @@ def _renew() -> None:
     global _lock, _saying
     _lock, _saying = threading.Lock(), threading.Lock()
     _met.clear()
+    _watched.clear()
     _changes.clear()
 
 

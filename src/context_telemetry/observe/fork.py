@@ -1,4 +1,7 @@
-"""What a forked child must not inherit: locks that another thread held, numbers and sessions that are its parent's."""
+"""What does not outlast its time: in a forked child its parent's locks and numbers, after `uninstrument` what was kept.
+
+Each module says here what it has of either; nothing here knows what that is.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,14 @@ import os
 import weakref
 from collections.abc import Callable
 from types import MethodType
-from typing import Any
+from typing import Any, TypeVar
 
 from context_telemetry.observe import failsafe
 
+_Forget = TypeVar("_Forget", bound=Callable[[], Any])
+
 _renewals: list[Callable[[], Any]] = []
+_forgets: list[Callable[[], Any]] = []
 
 
 def renew_in_child(renew: Callable[[], Any]) -> None:
@@ -21,6 +27,21 @@ def renew_in_child(renew: Callable[[], Any]) -> None:
         _renewals.append(weakref.WeakMethod(renew))
     else:
         _renewals.append(lambda: renew)
+
+
+def on_forget(forget: _Forget) -> _Forget:
+    """Call ``forget`` when this process is observed no more: nothing of the host's is kept then. Also a decorator."""
+    _forgets.append(forget)
+    return forget
+
+
+def forget_all() -> None:
+    """Let every module forget, those first that were imported last: what they stand on is still there."""
+    for forget in reversed(_forgets):
+        try:
+            forget()
+        except Exception as error:
+            failsafe.caught("uninstrument", error)
 
 
 def _renew_all() -> None:

@@ -49,11 +49,11 @@ class Plan:
     """How to observe one function.
 
     A call that ``joins`` is a part of the operation around it where that is the same one, and makes no span of its own:
-    its reader speaks for that operation. One that is ``inner`` serves nobody by itself: outside of an operation it is
-    not observed. ``before`` looks at the arguments before the span starts: it gives the
-    operation that this call really is, and attributes for it. ``span_name`` makes the span's name of these;
-    ``protocol`` is the surface where the call is an entry and nobody says another. ``follow`` begins to follow a
-    generator.
+    its reader speaks for that operation, but whether it failed is for that one to say. One that is ``inner`` serves
+    nobody by itself: outside of an operation it is not observed. ``before`` looks at the arguments before the span
+    starts: it gives the operation that this call really is, and attributes for it. ``span_name`` makes the span's name
+    of these; ``protocol`` is the surface where the call is an entry and nobody says another. ``follow`` begins to
+    follow a generator.
     """
 
     operation: str
@@ -105,12 +105,13 @@ class _Observation:
     ``op`` is None when the operation could not be made; a call that joined another's operation does not own it.
     """
 
-    __slots__ = ("_args", "_kwargs", "_observer", "follower", "op", "owned", "result")
+    __slots__ = ("_args", "_kwargs", "_observer", "follower", "op", "owned", "part", "result")
 
     def __init__(self, observer: _Observer, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         self._observer, self._args, self._kwargs = observer, args, kwargs
         self.op: Operation | None = None
         self.owned: Operation | None = None
+        self.part = False
         self.result: Any = None
         self.follower: Follower | None = None
         plan, signature = observer.plan, observer.signature
@@ -121,7 +122,7 @@ class _Observation:
                 self.op = running
                 return
             if plan.joins and running is not None and running.name == plan.operation:
-                self.op = running
+                self.op, self.part = running, True
                 return
             if plan.inner and running is None:
                 return
@@ -159,11 +160,10 @@ class _Observation:
             return
         try:
             if error is not None:
-                conclude_error(op, error)
+                conclude_error(op, error, part=self.part)
             if plan.reader is not None and (error is None or not is_interruption(error)):
-                op.apply(
-                    plan.reader, Call(self._observer.signature, self._args, self._kwargs, self.result, error)
-                )
+                call = Call(self._observer.signature, self._args, self._kwargs, self.result, error)
+                op.apply(plan.reader, call, part=self.part)
             if self.follower is not None:
                 reading = self.follower.ended(error)
                 if reading is not None:

@@ -135,7 +135,10 @@ class Operation:
         self._clock = time.perf_counter_ns() - (0 if start is None else max(0, time.time_ns() - start))
         self._parent_context = context
         if parent is not None and parent.began_below is not None:
-            parent.began_below(self)
+            try:
+                parent.began_below(self)
+            except Exception as error:
+                failsafe.caught("begin below", error)
         self.adopted = span is not None
         self.span: Span = recorder.start(self, context) if span is None else recorder.adopt(self, span)
 
@@ -172,8 +175,8 @@ class Operation:
             return
         self.apply(read, Call(result=result))
 
-    def apply(self, read: AnyReader, call: Call) -> None:
-        """Let ``read`` turn ``call`` into a reading and take it over; a reader that fails is counted."""
+    def apply(self, read: AnyReader, call: Call, *, part: bool = False) -> None:
+        """Let ``read`` turn ``call`` into a reading and `take` it over; a reader that fails is counted."""
         try:
             reading = read(call)
             if reading is None:
@@ -182,16 +185,22 @@ class Operation:
                 failsafe.misused(
                     "reader", f"a reader of {self.name} answered with names that it has not declared"
                 )
-            self.take(reading)
+            self.take(reading, part=part)
         except Exception as error:
             failsafe.caught(f"reader of {self.name}", error)
 
-    def take(self, reading: Reading) -> None:
-        """Take over everything that a reading says."""
+    def take(self, reading: Reading, *, part: bool = False) -> None:
+        """Take over everything that a reading says; the failure of a mere ``part`` only as an explanation."""
         if reading.reasons:
             self.degraded(*reading.reasons)
         if reading.error_type is not None or reading.outcome == "failed":
-            self.failed(reading.error_type or "_OTHER", reading.error_code)
+            error_type, code = reading.error_type or "_OTHER", reading.error_code
+            if not part:
+                self.failed(error_type, code)
+            elif error_type == "_OTHER" and self.inner_failure is not None:  # what failed inside has a name
+                self.inner_failure = (self.inner_failure[0], code or self.inner_failure[1])
+            else:
+                self.inner_failure = (error_type, code)
         elif reading.error_code is not None:
             self.error_code = reading.error_code
         if reading.outcome == "degraded":
@@ -387,9 +396,9 @@ class _Unheard(Operation):
     def context(self) -> Context:
         return otel_context.get_current()
 
-    def take(self, reading: Reading) -> None: ...
+    def take(self, reading: Reading, *, part: bool = False) -> None: ...
 
-    def apply(self, read: AnyReader, call: Call) -> None: ...
+    def apply(self, read: AnyReader, call: Call, *, part: bool = False) -> None: ...
 
     def attach(self) -> None: ...
 
@@ -456,10 +465,23 @@ def object_name(asked: str) -> str:
     return asked if _OBJECT_NAME.fullmatch(asked) else "_OTHER"
 
 
-def conclude_error(op: Operation, error: BaseException) -> None:
-    """Mark ``op`` as failed with the class of ``error``; being closed or cancelled is not an error."""
-    if not is_interruption(error):
-        op.failed(error_class(error), recorder.error_code(error))
+def conclude_error(op: Operation, error: BaseException, *, part: bool = False) -> None:
+    """Mark ``op`` as failed with the class of ``error``; being closed or cancelled is not an error.
+
+    The failure of a mere ``part`` only explains one of the whole, which may have handled it.
+    """
+    error_type, code = "_OTHER", None
+    try:
+        if is_interruption(error):
+            return
+        error_type = error_class(error)
+        code = recorder.error_code(error)
+    except Exception as problem:  # the exception is the host's: its properties can do anything
+        failsafe.caught("operation.error", problem)
+    if part:
+        op.inner_failure = (error_type, code)
+    else:
+        op.failed(error_type, code)
 
 
 def is_interruption(error: BaseException) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from context_telemetry.observe import failsafe
-from context_telemetry.observe.fork import renew_in_child
+from context_telemetry.observe.fork import on_forget, renew_in_child
 
 _Callback = Callable[["Path | None", "str | None"], None]
 
@@ -64,6 +64,7 @@ def local_state(root: Path) -> Path | None:
     return _place(root) if _place is not None else None
 
 
+@on_forget
 def forget() -> None:
     """Unbind, for the next `instrument` after an `uninstrument`."""
     global _bound, _place

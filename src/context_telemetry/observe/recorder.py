@@ -16,6 +16,7 @@ from opentelemetry.trace import INVALID_SPAN, Span
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.observe import failsafe
+from context_telemetry.observe.fork import on_forget
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
@@ -102,6 +103,7 @@ def use(
     _own, _own_is_private = OpenTelemetryRecorder(tracer_provider, meter_provider, logger_provider), private
 
 
+@on_forget
 def forget() -> None:
     """Record to the process's own providers again, with default limits."""
     global _own, _own_is_private, _limits

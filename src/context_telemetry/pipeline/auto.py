@@ -7,6 +7,7 @@ operation recorded) and only where the host has no providers by then. Nothing he
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _lock = threading.RLock()
 _pipeline: Pipeline | None = None
 _begun = False
+_undo: list[Callable[[], object]] = []
 
 
 def activate() -> None:
@@ -122,7 +124,14 @@ def _begin(root: Path | None, name: str | None, *, ours: bool, given: bool) -> N
     report_state()
 
 
+def when_removed(undo: Callable[[], object]) -> None:
+    """Call ``undo`` when the hooks are taken out: whoever replaced something besides them puts it back."""
+    _undo.append(undo)
+
+
 def _remove_hooks() -> None:
+    while _undo:
+        _undo.pop()()
     for instrumentor in (DatafaceInstrumentor(), AutoInstrumentor()):
         if instrumentor.is_instrumented_by_opentelemetry:
             instrumentor.uninstrument()

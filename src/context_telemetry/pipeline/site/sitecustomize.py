@@ -34,7 +34,7 @@ def _begin() -> None:
     try:
         for package, module in _COMPILED:
             _look_for(package, module)
-        from context_telemetry.pipeline.auto import activate, flush
+        from context_telemetry.pipeline.auto import activate, flush, when_removed
 
         activate()
     except BaseException as error:  # whatever it is, the interpreter must start
@@ -43,7 +43,7 @@ def _begin() -> None:
             " install context-telemetry beside its Dataface"
         )
     else:
-        _stay_in_the_way(flush)
+        when_removed(_stay_in_the_way(flush))
 
 
 def _look_for(package: str, module: str) -> None:
@@ -59,9 +59,13 @@ def _look_for(package: str, module: str) -> None:
         raise ImportError(package)
 
 
-def _stay_in_the_way(before: "typing.Callable[[], object]") -> None:
-    """What this process becomes (`exec`) is still the command. Launchers take PYTHONPATH away, as pipx does."""
-    process, execve, execv = os.getpid(), os.execve, os.execv
+def _stay_in_the_way(before: "typing.Callable[[], object]") -> "typing.Callable[[], None]":
+    """What this process becomes (`exec`) is still the command. Launchers take PYTHONPATH away, as pipx does.
+
+    Returns the function that puts everything back.
+    """
+    execve, execv = os.execve, os.execv
+    process = os.getpid()  # type: typing.Optional[int]
 
     def observed_execve(path: "typing.Any", argv: "typing.Any", env: "typing.Any") -> "typing.NoReturn":
         if os.getpid() == process:  # not in a forked child, which is about to become a child's program
@@ -78,7 +82,16 @@ def _stay_in_the_way(before: "typing.Callable[[], object]") -> None:
             observed_execve(path, argv, os.environ)
         execv(path, argv)
 
+    def put_back() -> None:
+        nonlocal process
+        process = None  # for whoever has replaced ours since, and calls it
+        if os.execve is observed_execve:
+            os.execve = execve
+        if os.execv is observed_execv:
+            os.execv = execv
+
     os.execve, os.execv = observed_execve, observed_execv
+    return put_back
 
 
 def _say(what: str) -> None:
@@ -101,5 +114,8 @@ def _chain() -> None:
             sys.modules["sitecustomize"] = this
 
 
-_begin()
+try:
+    _begin()
+except BaseException as error:  # a finder of somebody else's that raises, for one
+    _say(f"this command is not observed: looking for Dataface failed ({type(error).__name__})")
 _chain()
