@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,10 @@ RELEASES = ("0.1.2", "0.1.3", "0.1.4", "0.1.5", "0.2.0", "0.3.0", "0.3.1", "0.4.
 ENDS = ("0.1.2", "0.4.0")
 """The releases that run on the oldest and the newest Python as well."""
 OTHER_PYTHONS = ("3.10", "3.13")
-LONGEST = 900.0
+LONGEST = 1_200.0
 """Seconds after which a cell has hung."""
+SHOWN = 20_000
+"""So many last characters are shown of what a cell that failed has said."""
 CUT = ("0.2.0", "0.4.0")
 """What every CI run does: the last release of the older architecture and the newest."""
 DEFAULT = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -103,16 +105,38 @@ def run(cell: Cell, arguments: list[str]) -> dict[str, Any]:
     about: dict[str, Any] = {"dataface": cell.release, "python": cell.python, "scenarios": []}
     if cell.interpreter is None:
         return {**about, "missing": f"there is no Python {cell.python} on this machine"}
-    started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        written = Path(folder) / "matrix.json"
-        command = cell.command("-m", "pytest", "tests/releases", "--matrix", str(written), *arguments)
-        ended = subprocess.run(command, cwd=ROOT, check=False, stdin=subprocess.DEVNULL, timeout=LONGEST)
+        written, log = Path(folder) / "matrix.json", Path(folder) / "log.txt"
+        with log.open("w") as output:
+            prepared = _call(cell.command("--version"), output)
+            started = time.monotonic()
+            pytest = cell.command("-m", "pytest", "tests/releases", "--matrix", str(written), *arguments)
+            code = _call(pytest, output) if prepared == 0 else prepared
+        seconds = round(time.monotonic() - started)
+        found: dict[str, Any] = json.loads(written.read_text("utf-8")) if written.exists() else about
+        outcome = {**found, "python": cell.python, "seconds": seconds, "passed": code == 0}
         if not written.exists():
-            return {**about, "missing": f"the tests did not run (exit code {ended.returncode})"}
-        found: dict[str, Any] = json.loads(written.read_text("utf-8"))
-    seconds = round(time.monotonic() - started)
-    return {**found, "python": cell.python, "seconds": seconds, "passed": ended.returncode == 0}
+            outcome["missing"] = f"the tests did not run (exit code {code})"
+        print(f"matrix: {cell}: {_summary(outcome)}", flush=True)
+        if code:
+            print(log.read_text("utf-8", "replace")[-SHOWN:], flush=True)
+    return outcome
+
+
+def _call(command: list[str], output: Any) -> int:
+    """The exit code of a command; -1 where it has hung and was stopped."""
+    try:
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            timeout=LONGEST,
+        ).returncode
+    except subprocess.TimeoutExpired:
+        return -1
 
 
 def main() -> int:
@@ -134,8 +158,6 @@ def main() -> int:
     some = asked.releases or (CUT if asked.cut or (asked.if_changed and unchanged) else None)
     cells = [Cell(release, DEFAULT) for release in some] if some else all_cells()
     outcomes = _run_all(cells, ["-k", asked.k] if asked.k else [])
-    for cell, outcome in zip(cells, outcomes, strict=True):
-        print(f"matrix: {cell}: {_summary(outcome)}")
     passed = all(outcome.get("passed") for outcome in outcomes if not _not_here(outcome))
     if not some and not asked.k:
         document = {"tree": tree, "passed": passed, "cells": outcomes}
@@ -145,21 +167,9 @@ def main() -> int:
 
 
 def _run_all(cells: list[Cell], arguments: list[str]) -> list[dict[str, Any]]:
-    """One after the other, because servers must not start side by side; the next environment is made meanwhile."""
-    with ThreadPoolExecutor(1) as ahead:
-        prepared = [ahead.submit(_prepare, cell) for cell in cells]
-        return [_run_prepared(cell, ready, arguments) for cell, ready in zip(cells, prepared, strict=True)]
-
-
-def _run_prepared(cell: Cell, ready: Future[None], arguments: list[str]) -> dict[str, Any]:
-    ready.result()
-    print(f"matrix: {cell}", flush=True)
-    return run(cell, arguments)
-
-
-def _prepare(cell: Cell) -> None:
-    if cell.interpreter is not None:
-        subprocess.run(cell.command("--version"), cwd=ROOT, check=False, stdout=subprocess.DEVNULL)
+    """Two at a time: servers that are started side by side wait for each other (rehearsal/driver.py)."""
+    with ThreadPoolExecutor(2) as workers:
+        return list(workers.map(lambda cell: run(cell, arguments), cells))
 
 
 def _not_here(outcome: dict[str, Any]) -> bool:
