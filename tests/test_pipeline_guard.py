@@ -100,10 +100,14 @@ def test_an_ordinary_value_is_left_as_it_is(value: str) -> None:
     assert guard.text(value) is value
 
 
-def test_a_path_keeps_what_comes_before_the_query_string() -> None:
-    assert dict(guard.span(_span({"http.target": "/data/shop?token=1"})).attributes or {}) == {
-        "http.target": "/data/shop"
-    }
+def test_an_address_keeps_what_comes_before_the_query_string() -> None:
+    given = {"mcp.resource.uri": "dataface://docs/all?token=1"}
+    assert dict(guard.span(_span(given)).attributes or {}) == {"mcp.resource.uri": "dataface://docs/all"}
+
+
+@pytest.mark.parametrize("key", ["http.target", "url.path"])
+def test_of_the_path_that_somebody_asked_for_it_is_kept_that_there_was_one(key: str) -> None:
+    assert dict(guard.span(_span({key: "/secret-alice/report/"})).attributes or {}) == {key: guard.REDACTED}
 
 
 def test_a_long_value_is_cut() -> None:

@@ -86,21 +86,22 @@ def expected(meetings: tuple[Meeting, ...]) -> list[Reading]:
 def test_a_fault_is_read_from_every_call_that_meets_it_and_from_none_once_it_is_healed(
     fault: Fault, project: Path, memory: Memory
 ) -> None:
+    def settle() -> None:  # from the moment at which a project is served, too
+        time.sleep(fault.settles)
+
     def inject() -> None:
         fault.inject(project)
-        if fault.settles:
-            time.sleep(fault.settles)
+        settle()
 
     if fault.new_server or KEEPS_ITS_FILES:
-        inject()
-        found = met(project, memory, fault.meetings)
+        fault.inject(project)
+        found = met(project, memory, fault.meetings, running=settle)
     else:
         found = met(project, memory, fault.meetings, running=inject)
     assert found == expected(fault.meetings)
     fault.heal(project)
     healed = moved(project) if KEEPS_ITS_FILES else project
-    time.sleep(fault.settles)
-    assert met(healed, memory, fault.twins) == expected(fault.twins)
+    assert met(healed, memory, fault.twins, running=settle) == expected(fault.twins)
 
 
 # -- the same faults on the other surfaces ---------------------------------------------------------

@@ -310,7 +310,7 @@ RPC_RESPONSE_STATUS_CODE: Final = "rpc.response.status_code"
 """The JSON-RPC error code, as a string."""
 
 URL_PATH: Final = "url.path"
-"""The path of a page's address. Only on a neighbour's span, which its owner gives it."""
+"""The path of a page's address. Only on a neighbour's span; our own pipeline hides its value."""
 
 URL_SCHEME: Final = "url.scheme"
 """`http` or `https`."""

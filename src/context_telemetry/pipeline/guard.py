@@ -88,8 +88,10 @@ DROPPED_SUFFIXES: Final = (
     ".prompt",
     ".stacktrace",
 )
-# The path is worth having, what follows it is a query string.
-CUT_AT_QUERY: Final = frozenset({"http.target", "mcp.resource.uri", "url.path"})
+# The address of a resource is worth having, what follows it is a query string.
+CUT_AT_QUERY: Final = frozenset({"mcp.resource.uri"})
+# Anybody can ask for any path: that there was one is kept, `dataface.page` and `dataface.face` say what it was.
+HIDDEN: Final = frozenset({"http.target", "url.path"})
 KEPT_OF_EXCEPTIONS: Final = frozenset({"exception.type"})
 
 
@@ -144,7 +146,9 @@ def attributes(given: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
             changed = True
             continue
         safe = text(value) if type(value) is str else _value(value)
-        if key in CUT_AT_QUERY and isinstance(safe, str):
+        if key in HIDDEN:
+            safe = REDACTED
+        elif key in CUT_AT_QUERY and isinstance(safe, str):
             safe = safe.partition("?")[0]
         kept[key] = safe
         changed = changed or safe is not value
