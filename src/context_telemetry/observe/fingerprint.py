@@ -6,8 +6,6 @@ Nothing here knows what a prompt or a manifest is: callers give digests. What is
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -33,6 +31,8 @@ _concluded: dict[frozenset[tuple[str, str | None]], Mapping[str, Any]] = {}
 
 def digest(content: bytes) -> str:
     """16 hexadecimal digits that are equal for equal content. SHA-256, because it is fast where hardware does it."""
+    import hashlib  # here, because it brings OpenSSL, which decorators do not need
+
     return hashlib.sha256(content).hexdigest()[:16]
 
 
@@ -49,12 +49,16 @@ def measure(content: str | list[Any]) -> tuple[int, str]:
     text = content if isinstance(content, str) else _as_json(content)
     size, found = _measure_text(text)
     if size <= _LONGEST_KEPT:
+        import json
+
         kept = content if isinstance(content, str) else json.loads(text)
         _known = ((kept, size, found), *_known[: _KEPT - 1])
     return size, found
 
 
 def _measure_text(text: str) -> tuple[int, str]:
+    import hashlib
+
     size, hashed = 0, hashlib.sha256()
     for start in range(0, len(text), _CHUNK):
         part = text[start : start + _CHUNK].encode("utf-8", "surrogatepass")
@@ -65,6 +69,8 @@ def _measure_text(text: str) -> tuple[int, str]:
 
 def _as_json(content: list[Any]) -> str:
     # Sorted keys change the digest of no equal list, and the size of none.
+    import json
+
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"), sort_keys=True, default=str)
 
 
