@@ -355,9 +355,10 @@ def assert_told(spans: list[Span], served: int) -> None:
     assert len(pages) == len([span for span in pages if span.entry]) == served
     assert {(span.scope, span.kind) for span in pages} == {("fastapi", 2)}
     assert len([span for span in spans if span.kind == 2 and span.name != "GET /health"]) == served
-    by_path = {span.attributes["url.path"]: (span.outcome, sorted(span.reasons)) for span in pages}
-    assert by_path["/whole/"] == ("ok", [])
-    assert by_path["/part/"] == ("degraded", ["charts_failed"])
-    assert by_path["/wrong/"] == ("failed", [])
-    assert by_path["/nowhere/"] == ("degraded", ["resource_unknown"])
+    told = [(span.attributes.get("dataface.face"), span.outcome, sorted(span.reasons)) for span in pages]
+    assert ("faces/whole.yml", "ok", []) in told
+    assert ("faces/part.yml", "degraded", ["charts_failed"]) in told
+    assert ("faces/wrong.yml", "failed", []) in told
+    assert (None, "degraded", ["resource_unknown"]) in told
+    assert {span.attributes["url.path"] for span in pages} == {"[redacted]"}
     assert not any(span.scope == names.SCOPE and "url.path" in span.attributes for span in spans)
