@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from inprocess import instrumented
+from memory import Memory
 
 from context_telemetry.rehearsal import driver
 from context_telemetry.rehearsal.driver import Answer, Call
@@ -119,6 +121,20 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Sample:
 def project(sample: Sample, tmp_path: Path) -> Path:
     """A copy of the sample project that belongs to the test."""
     return sample.copy(tmp_path / "shop").root
+
+
+@pytest.fixture(scope="module")
+def everything() -> Iterator[Memory]:
+    """Dataface observed in this process for all tests of a module, and what was recorded."""
+    with instrumented() as made:
+        yield made
+
+
+@pytest.fixture
+def memory(everything: Memory) -> Memory:
+    """The same, of this test alone."""
+    everything.clear()
+    return everything
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def _await_health(server: Server, log: Path) -> None:
         except OSError:
             if server.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"dft serve did not start:\n{log.read_text('utf-8')[-2000:]}") from None
-            time.sleep(0.1)
+            time.sleep(0.1)  # until it listens; nothing else tells
 
 
 def _free_port() -> int:

@@ -13,7 +13,7 @@ import pytest
 from conftest import Observed, events_in, spans_in
 from memory import Memory, recording
 
-from context_telemetry.instrumentation import enrichment, manifest
+from context_telemetry.instrumentation import enrichment, manifest_watch
 from context_telemetry.observe import board
 from context_telemetry.observe import project as bound
 from context_telemetry.rehearsal.driver import tool
@@ -165,8 +165,8 @@ def test_another_project_that_lost_nothing_clears_nothing_and_one_that_is_left_h
     watched.take(undescribe_a_column)
     enrichment._take(project, json.loads((project / MANIFEST).read_text("utf-8")))
     assert watched.degradations() == ["began"]
-    for leave in manifest.leaving:
-        leave(watched.root)
+    for consumer in manifest_watch.consumers:
+        consumer.leave(watched.root)
     assert not watched.lost
     assert watched.degradations() == ["began", "cleared"]
     assert list(enrichment._projects) == [project]

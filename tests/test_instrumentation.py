@@ -20,7 +20,7 @@ from context_telemetry.instrumentation import (
     given,
     hook_states,
     hooks,
-    manifest,
+    manifest_watch,
     metadata_sql,
     private,
     probe,
@@ -80,7 +80,7 @@ def test_nothing_that_was_kept_of_the_host_is_kept_once_it_is_observed_no_more()
         freshness._first_met,
         freshness._held_by,
         given._digests,
-        manifest._watched,
+        manifest_watch._watched,
         metadata_sql._verdicts,
         private._told,
     ]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from inprocess import INITIALIZE, entry_of, exchange, instrumented, with_client
+from inprocess import INITIALIZE, entry_of, exchange, with_client
 from memory import Memory, attributes
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
@@ -26,18 +25,6 @@ from context_telemetry.rehearsal.sample import Sample
 pytestmark = pytest.mark.real
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-
-
-@pytest.fixture(scope="module")
-def everything() -> Iterator[Memory]:
-    with instrumented() as made:
-        yield made
-
-
-@pytest.fixture
-def memory(everything: Memory) -> Memory:
-    everything.clear()
-    return everything
 
 
 def requests(memory: Memory) -> list[ReadableSpan]:

@@ -15,6 +15,7 @@ from memory import Memory, attributes, recording
 
 from context_telemetry.instrumentation import private
 from context_telemetry.instrumentation.hooks import Installation
+from context_telemetry.instrumentation.moments import unix_time
 from context_telemetry.observe import board, failsafe
 
 MODULE = "dataface_super_schema.inspect.sources.super_schema"
@@ -184,9 +185,9 @@ def test_the_age_is_that_of_the_profile_or_of_the_cache_whatever_its_date_is_wri
     memory: Memory, place: Place, cache: Path
 ) -> None:
     for said in (BUILT, BUILT.isoformat(), BUILT.replace(tzinfo=None)):
-        assert private._moment(said) == BUILT.timestamp()
+        assert unix_time(said) == BUILT.timestamp()
     for odd in (None, 5, "yesterday"):
-        assert private._moment(odd) is None
+        assert unix_time(odd) is None
     source = place()(cache)
     assert source.profile_table("main", "orders") == {"profiled_at": BUILT.isoformat()}
     (span,) = memory.spans

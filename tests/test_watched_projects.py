@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from memory import Memory, recording
 
-from context_telemetry.instrumentation import enrichment, given, manifest
+from context_telemetry.instrumentation import enrichment, given, manifest_watch
 from context_telemetry.observe import fork, worker
 from context_telemetry.observe import project as bound
 
@@ -43,7 +43,7 @@ def made(root: Path, name: str = "shop") -> Path:
 
 
 def look(root: Path) -> None:
-    watched = manifest.watched(root)
+    watched = manifest_watch.watched(root)
     assert watched is not None
     watched.look()
 
@@ -57,27 +57,27 @@ def told(memory: Memory) -> list[Any]:
 def kept() -> set[str]:
     """The folders of all that is kept of projects anywhere."""
     of_watches = {key.partition(" ")[2] for key in worker._watches}
-    return {*of_watches, *manifest._watched, *map(str, enrichment._projects), *given._digests}
+    return {*of_watches, *manifest_watch._watched, *map(str, enrichment._projects), *given._digests}
 
 
 def test_so_many_projects_are_watched_and_the_one_that_was_opened_longest_ago_is_left(
     memory: Memory, tmp_path: Path
 ) -> None:
     served, often, *others = (
-        made(tmp_path / f"project_{number}") for number in range(manifest._MOST_WATCHED + 3)
+        made(tmp_path / f"project_{number}") for number in range(manifest_watch._MOST_WATCHED + 3)
     )
     bound.opened(served)
     for root in (served, often, *others):
-        manifest.watch(root)
-        manifest.watch(often)
+        manifest_watch.watch(root)
+        manifest_watch.watch(often)
         look(root)
-    assert len(kept()) == manifest._MOST_WATCHED
+    assert len(kept()) == manifest_watch._MOST_WATCHED
     assert kept() == {str(root) for root in (served, often, *others[3:])}
     assert told(memory) == ["began"]  # the model of each is another one than its manifest says
     for root in (served, often, *others[3:]):
-        watched = manifest.watched(root)
+        watched = manifest_watch.watched(root)
         assert watched is not None
-        manifest._leave(watched)
+        manifest_watch._leave(watched)
     assert told(memory) == ["began", "cleared"]
     assert kept() == set()
 
@@ -86,7 +86,7 @@ def test_a_project_whose_folder_is_gone_for_good_is_left(
     memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = made(tmp_path / "project")
-    manifest.watch(root)
+    manifest_watch.watch(root)
     look(root)
     root.rename(tmp_path / "away")
     look(root)
@@ -94,7 +94,7 @@ def test_a_project_whose_folder_is_gone_for_good_is_left(
     look(root)
     assert kept() == {str(root)}
     shutil.rmtree(root)
-    monkeypatch.setattr(manifest, "_GONE", -1.0)
+    monkeypatch.setattr(manifest_watch, "_GONE", -1.0)
     look(root)
     assert kept() == set()
     assert told(memory) == ["began", "cleared", "began", "cleared"]
@@ -102,10 +102,10 @@ def test_a_project_whose_folder_is_gone_for_good_is_left(
 
 def test_what_was_handed_on_while_a_project_was_left_is_taken_back(memory: Memory, tmp_path: Path) -> None:
     root = made(tmp_path / "project")
-    manifest.watch(root)
-    watched = manifest.watched(root)
+    manifest_watch.watch(root)
+    watched = manifest_watch.watched(root)
     assert watched is not None
-    manifest._leave(watched)
+    manifest_watch._leave(watched)
     watched.look()  # the round of the worker that had begun
     assert kept() == set()
     assert told(memory) in ([], ["began", "cleared"])
@@ -116,7 +116,7 @@ def test_a_project_that_is_as_its_manifest_says_does_not_clear_what_holds_of_ano
 ) -> None:
     here, there = made(tmp_path / "here"), made(tmp_path / "there")
     for root in (here, there):
-        manifest.watch(root)
+        manifest_watch.watch(root)
         look(root)
     assert told(memory) == ["began"]
     (there / "models/orders.sql").unlink()  # no model is there to compare with: the manifest stands alone

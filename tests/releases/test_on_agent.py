@@ -502,7 +502,8 @@ def test_a_drawn_dashboard_goes_to_the_model_raw_or_in_place_of_it_a_line(sample
 
 def replayed(context: Any, answers: tuple[Any, ...], most: int | None = None) -> tuple[Any, ...]:
     """Everything that a host can see of a turn; of one that is left after ``most`` events, what it saw until then."""
-    model, messages = FakeModel(*answers), []  # type: ignore[var-annotated]  # messages of any release
+    model = FakeModel(*answers)
+    messages: list[Any] = []
     events, stepping = [], turn(context, model, messages=messages)
     try:
         for event in stepping:

@@ -434,7 +434,7 @@ def served(project: Path) -> ReadableSpan:
                 await client.send(tool("docs"))
                 if fingerprint_of(memory.spans[-1]):
                     return
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # until the worker has read the manifest
 
         with_client(project, use)
         spans = [span for span in memory.spans if span.name == "tools/call docs"]

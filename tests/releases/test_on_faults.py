@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from agent_fakes import FakeModel, turn
 from httpserver import application, browser
-from inprocess import entry_of, instrumented, opened, with_client
+from inprocess import entry_of, opened, with_client
 from memory import Memory, attributes
 from scenario import RELEASE, scenario
 
@@ -37,12 +37,6 @@ Seen = tuple[str, str, frozenset[str]]
 
 KEEPS_ITS_FILES = version(RELEASE) < version("0.1.5")
 """What such a process has read of a project it never reads again."""
-
-
-@pytest.fixture(scope="module")
-def everything() -> Iterator[Memory]:
-    with instrumented() as made:
-        yield made
 
 
 @pytest.fixture

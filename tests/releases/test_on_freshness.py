@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inprocess import instrumented, opened
+from inprocess import opened
 from memory import Memory, attributes
 from opentelemetry.sdk.trace import ReadableSpan
 from scenario import scenario
@@ -43,18 +43,6 @@ rows: [orders, bad]
 """
 NO_AGE = "before 0.3.0 a stored result is handed out without its age"
 LASTING = "from 0.3.0 on a query closes its connection"
-
-
-@pytest.fixture(scope="module")
-def everything() -> Iterator[Memory]:
-    with instrumented() as made:
-        yield made
-
-
-@pytest.fixture
-def memory(everything: Memory) -> Memory:
-    everything.clear()
-    return everything
 
 
 def told(span: ReadableSpan) -> tuple[Any, tuple[Any, ...]]:

@@ -16,7 +16,7 @@ from memory import Memory
 from opentelemetry.sdk.trace import ReadableSpan
 from scenario import RELEASE, scenario
 
-from context_telemetry.instrumentation import manifest
+from context_telemetry.instrumentation import manifest_watch
 from context_telemetry.rehearsal.driver import Client, tool
 from context_telemetry.rehearsal.sample import Sample
 
@@ -80,7 +80,7 @@ def events(memory: Memory, name: str) -> list[tuple[Any, Any]]:
 def wait_for(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 10
     while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(0.05)  # between looks: the worker has its own time
     assert condition()
 
 
@@ -259,13 +259,14 @@ def test_whoever_wants_the_parsed_manifest_gets_each_version_once_and_harms_nobo
     def note(root: Path, content: dict[str, Any]) -> None:
         seen.append((root, content["metadata"]["project_name"]))
 
-    monkeypatch.setattr(manifest, "consumers", [broken, note])
+    kept = [manifest_watch.Consumer(take, lambda root: None) for take in (broken, note)]
+    monkeypatch.setattr(manifest_watch, "consumers", kept)
     with opened(project):
         wait_for(lambda: seen)
         content = json.loads((project / FILE).read_text("utf-8"))
         content["metadata"]["project_name"] = "renamed"
         (project / FILE).write_text(json.dumps(content), "utf-8")
         wait_for(lambda: len(seen) == 2)
-        time.sleep(1.2)
+        time.sleep(1.2)  # two more rounds of the worker, in which nothing is new
     assert [root.resolve() for root, _ in seen] == [project.resolve()] * 2
     assert [name for _, name in seen][1] == "renamed"

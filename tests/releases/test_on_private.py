@@ -193,12 +193,12 @@ def test_descriptions_that_a_former_manifest_had_are_missed_until_they_are_back(
         def become(wanted: list[str]) -> list[str]:
             end = time.monotonic() + 5
             while (found := reasons()) != wanted and time.monotonic() < end:
-                time.sleep(0.1)
+                time.sleep(0.1)  # between looks: the worker finds it in its own time
             return found
 
         end = time.monotonic() + 5
         while "dataface.enrichment.changed" not in dict(memory.events) and time.monotonic() < end:
-            time.sleep(0.05)
+            time.sleep(0.05)  # likewise
         assert reasons() == []
         described("")
         assert become(["enrichment_lost"]) == ["enrichment_lost"]

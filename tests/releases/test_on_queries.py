@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inprocess import instrumented, opened
+from inprocess import opened
 from memory import Memory, attributes
 from opentelemetry.sdk.trace import ReadableSpan
 from scenario import scenario
@@ -21,18 +21,6 @@ RUNS_SOURCELESS = "0.3.0 and later refuse SQL that names no source"
 REFUSED = "before 0.3.0 SQL that names no source is run"
 TABLES = "select table_name from information_schema.tables"
 ORDERS = "select count(*) as orders from fct_orders"
-
-
-@pytest.fixture(scope="module")
-def everything() -> Iterator[Memory]:
-    with instrumented() as made:
-        yield made
-
-
-@pytest.fixture
-def memory(everything: Memory) -> Memory:
-    everything.clear()
-    return everything
 
 
 @pytest.fixture(scope="module")

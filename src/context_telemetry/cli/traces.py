@@ -20,6 +20,7 @@ from context_telemetry.cli.place import Place
 from context_telemetry.conventions import names
 from context_telemetry.history import Call, History, Span
 from context_telemetry.history.records import Value
+from context_telemetry.observe.reading import COORDINATES
 
 LIST_SCHEMA = "context-telemetry.traces/1"
 TRACE_SCHEMA = "context-telemetry.trace/1"
@@ -27,12 +28,6 @@ TRACE_SCHEMA = "context-telemetry.trace/1"
 _BAR, _TOOK = 12, 6
 _TARGET_LEAST = 16
 _TARGETS = (names.MCP_RESOURCE_URI, names.DATAFACE_PAGE, names.DATAFACE_FACE)
-_COORDINATES = (
-    names.DATAFACE_CATALOG_SOURCE,
-    names.DATAFACE_CATALOG_SCHEMA,
-    names.DATAFACE_CATALOG_TABLE,
-    names.DATAFACE_CATALOG_COLUMN,
-)
 _KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
 
 
@@ -279,7 +274,7 @@ def _details(span: Span) -> list[str]:
     if isinstance(given := get(names.DATAFACE_CONVERSATION_SIZE), int):
         found.append(f"{text.size(given)} to the model")
     found += [str(value) for name in _TARGETS if (value := get(name))]
-    if asked := [str(part) for name in _COORDINATES if (part := get(name))]:
+    if asked := [str(part) for name in COORDINATES.values() if (part := get(name))]:
         found.append(".".join(asked))
     if unresolved := get(names.DATAFACE_CATALOG_UNRESOLVED):
         found.append(f"{unresolved} unresolved")

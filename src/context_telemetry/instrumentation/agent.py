@@ -15,7 +15,7 @@ import time
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import wrapt
 from opentelemetry.trace import SpanKind
@@ -27,7 +27,7 @@ from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.limits.payloads import is_static_tool
 from context_telemetry.observe import failsafe
 from context_telemetry.observe.fork import on_forget, renew_in_child
-from context_telemetry.observe.observed import Plan, Steps, observe, tap
+from context_telemetry.observe.observed import Plan, Steps, tap
 from context_telemetry.observe.operation import (
     Operation,
     conclude_error,
@@ -274,7 +274,7 @@ class _Usage:
     """
 
     _lock = threading.Lock()
-    _running: dict[int, list[_Usage]] = {}  # noqa: RUF012  # shared by all, on purpose
+    _running: ClassVar[dict[int, list[_Usage]]] = {}
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -470,7 +470,7 @@ def _wrap_run_agent(run_agent: Any) -> Any:
             kwargs["client"] = _Client(kwargs["client"], turn)
         return (yield from run_agent(*args, **kwargs))
 
-    return observe(loop, _PLAN)
+    return _PLAN(loop)
 
 
 HOOKS = (

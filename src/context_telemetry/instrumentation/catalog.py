@@ -7,19 +7,19 @@ live sources, above it the verbs that releases before 0.3.0 give to agents. Noth
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
-from context_telemetry.instrumentation import given, manifest
+from context_telemetry.instrumentation import given, manifest, manifest_watch
 from context_telemetry.instrumentation.hooks import Hook
+from context_telemetry.instrumentation.moments import seconds_since, unix_time
 from context_telemetry.instrumentation.tools import error_code, first_code_of
-from context_telemetry.observe.observed import Plan, observe, tap
+from context_telemetry.observe.observed import Plan, tap
 from context_telemetry.observe.operation import current
-from context_telemetry.observe.reading import Call, Reader, Reading, reader
+from context_telemetry.observe.reading import Call, Reading, reader
 
 _RESOLVE, _PROFILE, _SEARCH = "catalog.resolve", "catalog.profile", "catalog.search"
 _CATALOG = frozenset({_RESOLVE, _PROFILE, _SEARCH})
@@ -110,10 +110,10 @@ def _ages(call: Call, envelope: dict[str, Any], found: Any, layers: tuple[str, .
     """
     ages: dict[str, float] = {}
     if "super_schema" in layers:
-        _put(ages, "super_schema", _seconds_since(_get(envelope, "_meta", "cache_built_at")))
+        _put(ages, "super_schema", seconds_since(unix_time(_get(envelope, "_meta", "cache_built_at"))))
     if "dbt_adapter" in layers:
         for table in _tables(found):
-            _put(ages, "dbt_adapter", _seconds_since(table.get("last_modified")))
+            _put(ages, "dbt_adapter", seconds_since(unix_time(table.get("last_modified"))))
     if "dbt_manifest" in layers:
         _put(ages, "dbt_manifest", _manifest_age(call))
     return ages
@@ -135,13 +135,8 @@ def _manifest_age(call: Call) -> float | None:
     """The age of the manifest that the resolver holds: it loads one once, and may answer from it for long."""
     live = getattr(call.argument("self"), "_dbt_sources", {}).get(call.argument("source"))
     op = current()
-    held = manifest.age(getattr(live, "_manifest", None))
+    held = manifest_watch.age(getattr(live, "_manifest", None))
     return held if held is not None or op is None else op.notes.get(manifest.AGE)
-
-
-def _seconds_since(text: Any) -> float | None:
-    when = manifest.unix_time(text)
-    return None if when is None else max(0.0, time.time() - when)
 
 
 def _tap_fallback(call: Call) -> None:
@@ -245,16 +240,11 @@ def read_search(call: Call) -> Reading | None:
 # -- rows ----------------------------------------------------------------------------------------
 
 
-def _observed(operation: str, read: Reader, before: _Before | None = None) -> Callable[[Any], Any]:
-    plan = Plan(operation, reader=read, before=before)
-    return lambda function: observe(function, plan)
-
-
 def _resolver(method: str, operation: str, *parameters: str) -> Hook:
     return Hook(
         "dataface.core.inspect.resolver",
         f"LayeredSchemaResolver.{method}",
-        _observed(operation, read_envelope),
+        Plan(operation, reader=read_envelope),
         parameters=("source", *parameters),
     )
 
@@ -265,7 +255,7 @@ def _live(module: str, name: str, since: str = "0.1.2") -> Iterator[Hook]:
         ("list_tables", _RESOLVE, ("schema",)),
         ("profile_table", _PROFILE, ("schema", "table")),
     ):
-        wrap = _observed(operation, read_live, _below(operation))
+        wrap = Plan(operation, reader=read_live, before=_below(operation))
         yield Hook(module, f"{name}.{method}", wrap, parameters=parameters, since=since)
 
 
@@ -280,14 +270,14 @@ HOOKS = (
     Hook(
         "dataface.core.inspect.bulk_schema",
         "bulk_schema",
-        _observed(_RESOLVE, read_bulk),
+        Plan(_RESOLVE, reader=read_bulk),
         parameters=("source",),
         since="0.3.0",
     ),
     Hook(
         "dataface.core.execute.adapters.schema_adapter",
         "fetch_fk_edges",
-        _observed(_RESOLVE, read_edges),
+        Plan(_RESOLVE, reader=read_edges),
         parameters=("table",),
         since="0.2.0",
     ),
@@ -306,7 +296,7 @@ HOOKS = (
     Hook(
         "dataface.agent_api.schema",
         "schema",
-        _observed(_RESOLVE, read_schema, _asked),
+        Plan(_RESOLVE, reader=read_schema, before=_asked),
         aliases=("dataface.cli.commands.schema:_schema",),
         parameters=("source", "schema", "table"),
         until="0.2.0",
@@ -314,7 +304,7 @@ HOOKS = (
     Hook(
         "dataface.agent_api.schema_search",
         "schema_search",
-        _observed(_SEARCH, read_search),
+        Plan(_SEARCH, reader=read_search),
         aliases=("dataface.cli.commands.schema:_schema_search",),
         parameters=("keyword",),
         until="0.2.0",

@@ -77,15 +77,14 @@ def _wrap_invoke(invoke: Any) -> Any:
         if op is None:
             return invoke(self, ctx, *args, **kwargs)
         op.attach()
+        failure: BaseException | None = None
         try:
-            result = invoke(self, ctx, *args, **kwargs)
+            return invoke(self, ctx, *args, **kwargs)
         except BaseException as error:
-            _end(op, error)
+            failure = error
             raise
-        else:
-            _end(op, None)
-            return result
         finally:
+            _end(op, failure)
             op.detach()
 
     return observed
@@ -93,9 +92,8 @@ def _wrap_invoke(invoke: Any) -> Any:
 
 def _begin(group: Any, ctx: Any) -> Operation | None:
     try:
-        held = getattr(
-            ctx, "_protected_args", None
-        )  # click up to 8.1 calls it otherwise, and 8.2 warns of that
+        # click up to 8.1 calls it otherwise, and 8.2 warns of that.
+        held = getattr(ctx, "_protected_args", None)
         typed = [*(getattr(ctx, "protected_args", ()) if held is None else held), *ctx.args]
         name = command_name(group, typed)
         if name is None or not set(ctx.help_option_names).isdisjoint(typed):

@@ -18,7 +18,7 @@ from context_telemetry.instrumentation.given import TABLES
 from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.observe import fingerprint
 from context_telemetry.observe.fork import on_forget
-from context_telemetry.observe.observed import Plan, observe, tap
+from context_telemetry.observe.observed import Plan, tap
 from context_telemetry.observe.operation import current
 from context_telemetry.observe.reading import Call, Reader, Reading, reader
 
@@ -151,7 +151,7 @@ def _section(read: Reader) -> Callable[[Any], Any]:
     """Alone, a section is an operation; inside of one it is part of what that does, and tells it what is missing."""
 
     def wrap(function: Any) -> Any:
-        alone = observe(function, Plan(_BUILD, reader=read))
+        alone = Plan(_BUILD, reader=read)(function)
         inside = tap(_tell_missing)(function) if read is read_named_section else function
 
         @functools.wraps(function)
@@ -222,10 +222,6 @@ def _cut(parameter: str, constant: str) -> Callable[[Any], Any]:
 # -- rows ----------------------------------------------------------------------------------------
 
 
-def _observed(read: Reader, operation: str = _BUILD) -> Callable[[Any], Any]:
-    return lambda function: observe(function, Plan(operation, reader=read))
-
-
 _AGENT, _PROMPTS, _SQL = "dataface.ai.agent", "dataface.ai.prompts", "dataface.ai.generate_sql"
 _DOCS, _SKILLS = "dataface.agent_api.docs._loader", "dataface.agent_api.skills"
 
@@ -233,21 +229,21 @@ HOOKS = (
     Hook(
         _AGENT,
         "build_agent_system_prompt",
-        _observed(read_prompt),
+        Plan(_BUILD, reader=read_prompt),
         aliases=(f"{_AGENT}:DASHBOARD_PROFILE.build_system_prompt",),
         parameters=("context",),
     ),
     Hook(
         _PROMPTS,
         "build_dataface_system_prompt",
-        _observed(read_prompt),
+        Plan(_BUILD, reader=read_prompt),
         parameters=("database_context",),
         since="0.1.5",
     ),
     Hook(
         "dataface.ai.schema_context",
         "get_schema_context",
-        _observed(read_schema_context),
+        Plan(_BUILD, reader=read_schema_context),
         aliases=("dataface.ai:get_schema_context", f"{_AGENT}:get_schema_context"),
         parameters=("adapter_registry", "source"),
         until="0.2.0",
@@ -255,19 +251,19 @@ HOOKS = (
     Hook(
         _AGENT,
         "build_sources_context",
-        _observed(read_sources),
+        Plan(_BUILD, reader=read_sources),
         parameters=("adapter_registry",),
         since="0.3.0",
     ),
     Hook(
         "dataface.core.inspect.bulk_schema",
         "format_bulk_schema",
-        _observed(read_bulk_schema),
+        Plan(_BUILD, reader=read_bulk_schema),
         parameters=("schema", "source"),
         since="0.3.0",
     ),
-    Hook(_SQL, "generate_sql", _observed(read_sql, "sql.generate"), parameters=("schema_context",)),
-    Hook(_SQL, "build_sql_system_prompt", _observed(read_prompt), parameters=("schema_context",)),
+    Hook(_SQL, "generate_sql", Plan("sql.generate", reader=read_sql), parameters=("schema_context",)),
+    Hook(_SQL, "build_sql_system_prompt", Plan(_BUILD, reader=read_prompt), parameters=("schema_context",)),
     Hook(_SQL, "get_sql_generation_guidance", _section(read_named_section)),
     Hook(
         _PROMPTS,

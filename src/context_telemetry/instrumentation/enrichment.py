@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from context_telemetry.conventions import names
-from context_telemetry.instrumentation import manifest
+from context_telemetry.instrumentation.manifest_watch import ARTIFACT, Consumer, identity_of
 from context_telemetry.observe import board, project, recorder, worker
 from context_telemetry.observe.fork import on_forget
 
@@ -116,15 +116,6 @@ def _write(path: Path, remembered: _Remembered) -> None:
             new.unlink(missing_ok=True)
 
 
-def _version(path: Path | None) -> tuple[int, int, int] | None:
-    """Which version of the file is there; None: none."""
-    try:
-        found = path.stat() if path is not None else None
-    except OSError:
-        return None
-    return None if found is None else (found.st_ino, found.st_mtime_ns, found.st_size)
-
-
 # -- the worker's side ---------------------------------------------------------------------------
 
 
@@ -138,7 +129,7 @@ class _Project:
     lost: int = 0
     _remembered: _Remembered = field(default_factory=dict)
     _path: Path | None = None
-    _seen: tuple[int, int, int] | None = None
+    _seen: tuple[str, int, int, int] | None = None
     _told: tuple[object, ...] | None = None
 
     def take(self, content: Mapping[str, Any]) -> None:
@@ -148,7 +139,7 @@ class _Project:
 
     def look(self) -> None:
         """Compare again where another process, or the operator, has changed what is remembered."""
-        if self._path != self._place() or self._seen != _version(self._path):
+        if self._path != self._place() or self._seen != identity_of(self._path):
             self._compare()
 
     def _place(self) -> Path | None:
@@ -157,7 +148,7 @@ class _Project:
 
     def _compare(self) -> None:
         path = self._place()
-        here = _version(path)
+        here = identity_of(path)
         accepted = here is None and self._seen is not None and path == self._path
         stored = _read(path) if path is not None and here is not None else None
         former = {} if accepted else self._remembered if stored is None else stored
@@ -166,7 +157,7 @@ class _Project:
         self._remembered = dict(_within(self.models, lost))
         if path is not None and self._remembered != stored:
             _write(path, self._remembered)
-        self._path, self._seen = path, _version(path)
+        self._path, self._seen = path, identity_of(path)
         self._tell()
 
     def _tell(self) -> None:
@@ -187,7 +178,7 @@ class _Project:
             attributes[names.DATAFACE_CATALOG_SOURCE] = self.source
             attributes[names.DATAFACE_CATALOG_SOURCE_CONFIGURED] = True
         recorder.event(names.EVENT_DATAFACE_ENRICHMENT_CHANGED, attributes, warning=bool(self.lost))
-        board.told("enrichment_lost", manifest.ARTIFACT, self.lost > 0, str(self.root))
+        board.told("enrichment_lost", ARTIFACT, self.lost > 0, str(self.root))
 
 
 def _within(models: Mapping[str, _Model], lost: Mapping[str, frozenset[str]]) -> Iterator[tuple[str, _Model]]:
@@ -248,7 +239,7 @@ def _leave(root: Path) -> None:
     worker.unwatch(f"enrichment {root}")
     known = _projects.pop(root, None)
     if known is not None and known.lost:
-        board.told("enrichment_lost", manifest.ARTIFACT, False, str(root))
+        board.told("enrichment_lost", ARTIFACT, False, str(root))
 
 
 @on_forget
@@ -259,6 +250,4 @@ def forget() -> None:
     _projects.clear()
 
 
-manifest.consumers.append(_take)
-manifest.leaving.append(_leave)
-manifest.findings["enrichment_lost"] = is_lost
+CONSUMER = Consumer(_take, _leave, {"enrichment_lost": is_lost})

@@ -18,7 +18,7 @@ from opentelemetry.util.types import AttributeValue
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.observe.fork import on_forget
-from context_telemetry.observe.observed import Plan, observe, tap
+from context_telemetry.observe.observed import Plan, tap
 from context_telemetry.observe.operation import Operation, current
 from context_telemetry.observe.reading import Call, Reading, reader
 
@@ -66,7 +66,7 @@ def read_cache(call: Call) -> Reading | None:
 
 def _wrap_read(read: Any) -> Any:
     """A query on data files keeps their content under its hash in the same cache: that is no former result."""
-    observed = observe(read, Plan("cache.read", reader=read_cache))
+    observed = Plan("cache.read", reader=read_cache)(read)
 
     @functools.wraps(read)
     def chosen(*args: Any, **kwargs: Any) -> Any:
@@ -208,7 +208,7 @@ def _refreshed(module: str, target: str, since: str, until: str | None = None) -
     return Hook(
         module,
         target,
-        lambda function: observe(function, Plan("session.refresh", inner=True)),
+        Plan("session.refresh", inner=True),
         since=since,
         until=until,
     )

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from context_telemetry.instrumentation import manifest
+from context_telemetry.instrumentation import manifest_watch
 from context_telemetry.observe import fingerprint, project
 from context_telemetry.observe.fork import on_forget
 from context_telemetry.observe.operation import Operation
@@ -77,10 +77,10 @@ def digest_manifest(content: dict[str, Any]) -> str:
     return hashed.hexdigest()[:16]
 
 
-def _manifest_part() -> tuple[str, str | None] | None:
+def manifest_part() -> tuple[str, str | None] | None:
     """The manifest of the project that this process serves: one `stat` per request."""
     root = project.root()
-    watched = manifest.watched(root) if root is not None else None
+    watched = manifest_watch.watched(root) if root is not None else None
     if watched is None:
         return None
     state = watched.known_state()
@@ -91,9 +91,7 @@ def _manifest_part() -> tuple[str, str | None] | None:
     return "manifest", state
 
 
-manifest.consumers.append(_remember)
-manifest.leaving.append(_leave)
-fingerprint.standing.append(_manifest_part)
+CONSUMER = manifest_watch.Consumer(_remember, _leave)
 
 
 # -- the catalogue -------------------------------------------------------------------------------

@@ -16,9 +16,11 @@ from context_telemetry.instrumentation import (
     catalog,
     commands,
     context,
-    enrichment,  # noqa: F401  # it has no hooks: the watch on the manifest hands on to it
+    enrichment,
     freshness,
+    given,
     manifest,
+    manifest_watch,
     mcp,
     pages,
     private,
@@ -28,7 +30,7 @@ from context_telemetry.instrumentation import (
     tools,
 )
 from context_telemetry.instrumentation.hooks import Hook, HookState, Installation, version
-from context_telemetry.observe import failsafe, recorder
+from context_telemetry.observe import failsafe, fingerprint, recorder
 from context_telemetry.observe.fork import forget_all, renew_in_child
 
 HOOKS: tuple[Hook, ...] = (
@@ -46,6 +48,10 @@ HOOKS: tuple[Hook, ...] = (
     *freshness.HOOKS,
     *private.HOOKS,
 )
+
+# What is read of the manifest besides its state, and what a consumer is given of it whatever is asked.
+manifest_watch.consumers += (given.CONSUMER, enrichment.CONSUMER)
+fingerprint.standing.append(given.manifest_part)
 
 OLDEST = min((hook.since for hook in HOOKS), key=version)
 """The oldest Dataface release that is observed."""

@@ -26,8 +26,10 @@ from context_telemetry.limits.clients import client_id
 from context_telemetry.limits.payloads import is_static_resource, is_static_tool
 from context_telemetry.observe import failsafe, fingerprint, recorder
 from context_telemetry.observe.fork import renew_in_child
+from context_telemetry.observe.observed import tap
 from context_telemetry.observe.operation import Operation, error_class
 from context_telemetry.observe.payload import utf8_size
+from context_telemetry.observe.reading import Call
 
 _SURFACE = "mcp"
 _METHOD_OPERATIONS = {
@@ -279,17 +281,9 @@ def close_sessions() -> None:
 # -- hooks ---------------------------------------------------------------------------------------
 
 
-def _wrap_create_server(create_server: Any) -> Any:
-    @functools.wraps(create_server)
-    def observed(*args: Any, **kwargs: Any) -> Any:
-        server = create_server(*args, **kwargs)
-        try:
-            _servers.add(server)
-        except TypeError as error:
-            failsafe.caught("mcp server", error)
-        return server
-
-    return observed
+def _tap_create_server(call: Call) -> None:
+    if call.result is not None:
+        _servers.add(call.result)
 
 
 def _wrap_run_server(run_server: Any) -> Any:
@@ -349,7 +343,7 @@ HOOKS = (
     Hook(
         "dataface.ai.mcp.server",
         "create_server",
-        _wrap_create_server,
+        tap(_tap_create_server, outside=True),
         aliases=("dataface.ai.mcp:create_server",),
     ),
     Hook(

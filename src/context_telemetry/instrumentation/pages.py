@@ -7,7 +7,6 @@ as the HTTP conventions have it. Nothing here holds a response back, keeps a bod
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 from weakref import WeakSet
 
@@ -20,13 +19,13 @@ from context_telemetry.conventions import names
 from context_telemetry.instrumentation import session
 from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.instrumentation.rendering import read_render, tap_render
-from context_telemetry.instrumentation.tools import first_code_of, known_code
+from context_telemetry.instrumentation.tools import first_code_of
 from context_telemetry.limits.clients import OTHER, editor_id
 from context_telemetry.observe import failsafe, recorder
 from context_telemetry.observe.fork import on_forget
-from context_telemetry.observe.observed import Plan, observe, tap
+from context_telemetry.observe.observed import Plan, tap
 from context_telemetry.observe.operation import Operation, conclude_error, current
-from context_telemetry.observe.reading import Call, Reading, reader
+from context_telemetry.observe.reading import COORDINATES, Call, Reading, reader
 from context_telemetry.observe.surface import entry_surface
 
 _PAGE = "page.serve"
@@ -63,7 +62,6 @@ _VIEWS = {
         "/inspector/{source}/{schema}/{table}/{column}/",
     ),
 }
-_COORDINATES = ("source", "schema", "table", "column")
 _DETAIL = "detail"
 _FACE = "/{face}"
 _SUFFIXES = (".svg", ".png", ".pdf", ".yaml")
@@ -80,9 +78,9 @@ def page_of(path: str) -> tuple[str | None, dict[str, str]]:
     first, *asked = clean.split("/")
     views = _VIEWS.get(first, ())
     if len(asked) < len(views) and (view := views[len(asked)]) is not None:
-        return view, dict(zip(_COORDINATES, asked, strict=False))
-    if first == "data" and len(asked) == len(_COORDINATES) and asked[-1] == _DETAIL:
-        return "/data/{source}/{schema}/{table}/detail/", dict(zip(_COORDINATES, asked[:-1], strict=False))
+        return view, dict(zip(COORDINATES, asked, strict=False))
+    if first == "data" and len(asked) == len(COORDINATES) and asked[-1] == _DETAIL:
+        return "/data/{source}/{schema}/{table}/detail/", dict(zip(COORDINATES, asked[:-1], strict=False))
     if first == "inspect" and asked:
         return _INSPECT.get(asked[0], "/inspect/{template}/"), {}
     suffix = next((suffix for suffix in _SUFFIXES if clean.endswith(suffix)), "")
@@ -318,31 +316,20 @@ def read_inspected(call: Call) -> Reading | None:
     if rendered is None:
         return None
     if rendered.face_error is not None:
-        return Reading(outcome="failed", error_code=known_code(getattr(rendered.face_error, "code", None)))
+        return Reading(outcome="failed", error_code=first_code_of([rendered.face_error]))
     return read_render(Call(result=rendered))
 
 
 # -- hooks ---------------------------------------------------------------------------------------
 
 
-def _wrap_create_server(create_server: Any) -> Any:
-    @functools.wraps(create_server)
-    def observed(*args: Any, **kwargs: Any) -> Any:
-        app = create_server(*args, **kwargs)
-        try:
-            app.add_middleware(_Pages)
-            _observed.add(app)
-            served = getattr(app.state, "project", None) or getattr(app.state, "project_dir", None)
-            session.opened(served)
-        except Exception as error:
-            failsafe.caught("http server", error)
-        return app
-
-    return observed
-
-
-def _rendering(read: Any) -> Any:
-    return lambda function: observe(function, Plan("dashboard.render", reader=read))
+def _tap_create_server(call: Call) -> None:
+    """The application, before it has answered anybody."""
+    app = call.result
+    if app is not None:
+        app.add_middleware(_Pages)
+        _observed.add(app)
+        session.opened(getattr(app.state, "project", None) or getattr(app.state, "project_dir", None))
 
 
 _SERVER = "dataface.core.serve.server"
@@ -351,7 +338,7 @@ HOOKS = (
     Hook(
         _SERVER,
         "create_server",
-        _wrap_create_server,
+        tap(_tap_create_server, outside=True),
         aliases=("dataface.core.serve:create_server", "dataface.core.serve.embedded:create_server"),
     ),
     Hook(_SERVER, "_render_face_file", tap(_tap_face), parameters=("file_path",)),
@@ -359,13 +346,13 @@ HOOKS = (
     Hook(
         "dataface.core.registered_views.render_pipeline",
         "render_registered_view",
-        _rendering(read_view),
+        Plan("dashboard.render", reader=read_view),
         since="0.1.5",
     ),
     Hook(
         "dataface.core.inspect.renderer",
         "render_inspect_dashboard",
-        _rendering(read_inspected),
+        Plan("dashboard.render", reader=read_inspected),
         aliases=(f"{_SERVER}:render_inspect_dashboard", "dataface.core.inspect:render_inspect_dashboard"),
     ),
     Hook("dataface.core.inspect.renderer", "render", tap(_tap_inspected), parameters=("face", "executor")),

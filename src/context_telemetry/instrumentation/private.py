@@ -7,7 +7,6 @@ Dataface's documents give, a name that is not there is `absent`, and readers tak
 
 from __future__ import annotations
 
-import datetime
 import functools
 import math
 import os
@@ -18,10 +17,11 @@ from typing import Any
 
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation.hooks import Hook, Wrap
-from context_telemetry.instrumentation.manifest import artifact_changed, unix_time
+from context_telemetry.instrumentation.manifest_watch import artifact_changed
+from context_telemetry.instrumentation.moments import seconds_since, unix_time
 from context_telemetry.observe import board
 from context_telemetry.observe.fork import on_forget
-from context_telemetry.observe.observed import Plan, observe, tap
+from context_telemetry.observe.observed import Plan, tap
 from context_telemetry.observe.operation import current
 from context_telemetry.observe.payload import utf8_size
 from context_telemetry.observe.reading import Call, Reading, reader
@@ -32,11 +32,6 @@ _CACHE = "target/super_schema.json"
 _SUFFIX = ".json"
 # Bytes of a file in which there is nothing to be read: an empty mapping and a line's end.
 _EMPTY = 4
-
-
-def _moment(said: Any) -> float | None:
-    """The Unix time of a moment, be it a ``datetime`` or its text."""
-    return unix_time(said.isoformat() if isinstance(said, datetime.datetime) else said)
 
 
 # -- profiling, and the file that profiles are kept in -------------------------------------------
@@ -53,7 +48,7 @@ def _saved(call: Call) -> None:
     """A profile was written into the cache: it is as new as that profile."""
     if call.error is None:
         profile = call.argument("profile")
-        built = _moment(_field(profile, "profiled_at"))
+        built = unix_time(_field(profile, "profiled_at"))
         _artifact(_place(call.argument("self")), "ok", time.time() if built is None else built)
 
 
@@ -76,16 +71,16 @@ def read_profiles(call: Call) -> Reading | None:
     """That the cache had an answer, and the age of the profile where it is that of one table."""
     if not isinstance(call.result, dict):
         return None
-    profiled = _moment(call.result.get("profiled_at"))
-    ages = {} if profiled is None else {_LAYER: max(0.0, time.time() - profiled)}
-    return Reading(layers=(_LAYER,), ages=ages)
+    age = seconds_since(unix_time(call.result.get("profiled_at")))
+    return Reading(layers=(_LAYER,), ages={} if age is None else {_LAYER: age})
 
 
 def _dated(call: Call) -> None:
     """The resolver asks the cache for its date whenever it has served from it."""
-    op, built = current(), _moment(call.result)
-    if op is not None and built is not None:
-        op.age(_LAYER, max(0.0, time.time() - built))
+    op, built = current(), unix_time(call.result)
+    age = seconds_since(built)
+    if op is not None and age is not None:
+        op.age(_LAYER, age)
         _artifact(_place(call.argument("self")), "ok", built)
 
 
@@ -94,7 +89,7 @@ def _read(call: Call) -> None:
     op, source = current(), call.argument("self")
     if call.result:
         if _told.get(place := _place(source)) == _UNREADABLE:
-            _artifact(place, "ok", _moment(_field(call.result, "generated_at")))
+            _artifact(place, "ok", unix_time(_field(call.result, "generated_at")))
     elif op is not None and (_size(source) or 0) > _EMPTY:
         op.degraded("layer_unavailable")
         op.attributes[names.DATAFACE_ARTIFACT] = _ARTIFACT
@@ -193,30 +188,25 @@ def _row(module: str, target: str, wrap: Wrap, since: str = "0.1.2", until: str 
     return Hook(f"{_PACKAGE}.{module}", target, _as_it_is(wrap), since=since, until=until, optional=_PACKAGE)
 
 
-def _observed(operation: str, read: Any = None) -> Wrap:
-    plan = Plan(operation, reader=read)
-    return lambda function: observe(function, plan)
-
-
 _STORAGE, _SOURCE = "inspect.storage", "inspect.sources.super_schema"
 
 HOOKS: tuple[Hook, ...] = (
-    _row("inspect.inspector", "TableInspector.inspect_table", _observed("catalog.profile", read_profiling)),
-    _row("cli.commands.inspect", "inspect_all_command", _observed("catalog.profile")),
+    _row("inspect.inspector", "TableInspector.inspect_table", Plan("catalog.profile", reader=read_profiling)),
+    _row("cli.commands.inspect", "inspect_all_command", Plan("catalog.profile")),
     _row(_STORAGE, "InspectionStorage.__init__", tap(_opened, outside=True)),
     _row(_STORAGE, "InspectionStorage.save_inspection", tap(_saved, outside=True)),
     _row(_STORAGE, "ProjectInspectionStorage.__init__", tap(_opened, outside=True), since="0.3.0"),
-    _row(_SOURCE, "SuperSchemaSource.list_schemas", _observed("catalog.resolve", read_profiles)),
-    _row(_SOURCE, "SuperSchemaSource.list_tables", _observed("catalog.resolve", read_profiles)),
-    _row(_SOURCE, "SuperSchemaSource.profile_table", _observed("catalog.profile", read_profiles)),
+    _row(_SOURCE, "SuperSchemaSource.list_schemas", Plan("catalog.resolve", reader=read_profiles)),
+    _row(_SOURCE, "SuperSchemaSource.list_tables", Plan("catalog.resolve", reader=read_profiles)),
+    _row(_SOURCE, "SuperSchemaSource.profile_table", Plan("catalog.profile", reader=read_profiles)),
     _row(_SOURCE, "SuperSchemaSource.generated_at", tap(_dated)),
     _row(_SOURCE, "SuperSchemaSource._read_raw", tap(_read)),
     _row(
         "ai_schema_context",
         "get_schema_context",
-        _observed("context.build", read_schema_context),
+        Plan("context.build", reader=read_schema_context),
         until="0.2.0",
     ),
-    _row("inspect.relationship_context", "load_relationship_context", _observed("enrichment.load")),
-    _row("inspect.relationship_warnings", "enrich_dashboard_fanout_warnings", _observed("enrichment.load")),
+    _row("inspect.relationship_context", "load_relationship_context", Plan("enrichment.load")),
+    _row("inspect.relationship_warnings", "enrich_dashboard_fanout_warnings", Plan("enrichment.load")),
 )

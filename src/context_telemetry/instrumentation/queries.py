@@ -19,7 +19,7 @@ from context_telemetry.instrumentation import freshness, given
 from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.instrumentation.metadata_sql import reads_metadata
 from context_telemetry.instrumentation.tools import error_code, known_code
-from context_telemetry.observe.observed import Plan, observe, tap
+from context_telemetry.observe.observed import Plan, tap
 from context_telemetry.observe.operation import Operation, current, error_class, object_name
 from context_telemetry.observe.reading import Call, Reading, reader
 
@@ -297,7 +297,7 @@ def _validated(module: str, target: str, since: str = "0.1.2", until: str | None
     return Hook(
         module,
         target,
-        lambda function: observe(function, Plan("query.validate")),
+        Plan("query.validate"),
         aliases=("dataface.agent_api:validate_query", "dataface.cli.commands.query:validate_query"),
         parameters=("sql",),
         since=since,
@@ -320,7 +320,7 @@ HOOKS = (
     Hook(
         f"{_ADAPTERS}.adapter_registry",
         "AdapterRegistry.execute",
-        lambda function: observe(function, Plan("query.execute", reader=read_execute, before=_asked)),
+        Plan("query.execute", reader=read_execute, before=_asked),
         parameters=("query",),
     ),
     Hook(f"{_ADAPTERS}.base", "BaseAdapter.execute", tap(_tap_adapter), parameters=("source_config",)),
@@ -356,7 +356,7 @@ HOOKS = (
     Hook(
         "dataface.agent_api.describe_query",
         "describe_query",
-        lambda function: observe(function, Plan("query.describe", reader=read_describe)),
+        Plan("query.describe", reader=read_describe),
         aliases=("dataface.cli.commands.query:describe_query",),
         parameters=("sql", "source"),
     ),
@@ -373,7 +373,7 @@ HOOKS = (
     Hook(
         "dataface.core.execute.file_source_materializer",
         "FileSourceMaterializer.materialize_and_run",
-        lambda function: observe(function, Plan("query.execute", before=_file_source)),
+        Plan("query.execute", before=_file_source),
         since="0.2.0",
     ),
 )

@@ -20,7 +20,7 @@ from context_telemetry.instrumentation import freshness
 from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.instrumentation.tools import first_code_of
 from context_telemetry.observe.fork import on_forget
-from context_telemetry.observe.observed import Plan, observe, tap
+from context_telemetry.observe.observed import Plan, tap
 from context_telemetry.observe.operation import Operation, current
 from context_telemetry.observe.reading import Call, Reading, reader
 
@@ -311,7 +311,7 @@ def _render(parameter: str, *copies: str, since: str, until: str | None = None) 
     return Hook(
         "dataface.core.dashboard",
         "render_dashboard",
-        lambda function: observe(function, Plan("dashboard.render", reader=read_render)),
+        Plan("dashboard.render", reader=read_render),
         aliases=(*_RENDER_COPIES, *copies),
         parameters=(parameter,),
         since=since,
@@ -349,14 +349,14 @@ HOOKS = (
     Hook(
         "dataface.agent_api.search",
         "search_dashboards",
-        lambda function: observe(function, Plan(_DASHBOARD_SEARCH)),
+        Plan(_DASHBOARD_SEARCH),
     ),
     Hook("dataface.agent_api.search", "yaml", _view(_parsed_face), since="0.2.0"),
     Hook("dataface.agent_api.search", "_get_index", tap(_tap_index), until="0.1.5"),
     Hook(
         "dataface.agent_api.dashboards",
         "list_dashboards",
-        lambda function: observe(function, Plan(_DASHBOARD_SEARCH, reader=read_listing, joins=True)),
+        Plan(_DASHBOARD_SEARCH, reader=read_listing, joins=True),
     ),
     Hook("dataface.agent_api.dashboards", "yaml", _view(_parsed_face), since="0.2.0"),
     Hook("dataface.agent_api.dashboards", "yaml", _view(_parsed_file), until="0.1.5"),

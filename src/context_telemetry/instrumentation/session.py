@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from context_telemetry.instrumentation import manifest
+from context_telemetry.instrumentation import manifest_watch
 from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.observe import project
 from context_telemetry.observe.observed import tap
@@ -20,7 +20,7 @@ def opened(served: Any) -> None:
         # After it, because what the watch finds is recorded by the pipeline that has begun now. Where the project's
         # settings have switched all of this off, it is bound no more.
         if project.is_bound():
-            manifest.watch(served)
+            manifest_watch.watch(served)
 
 
 def _opened(call: Call) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation.hooks import Hook
-from context_telemetry.observe.observed import Plan, observe, tap
+from context_telemetry.observe.observed import Plan, tap
 from context_telemetry.observe.operation import conclude_error, current, object_name
 from context_telemetry.observe.reading import Call, Reading, reader
 
@@ -84,9 +84,7 @@ HOOKS = (
         "dataface.ai.tools",
         "dispatch_tool_call",
         # Under MCP the request's own span is the call, and dispatch explains it; elsewhere dispatch is the entry.
-        lambda dispatch: observe(
-            dispatch, Plan("tool.call", reader=read_dispatch, joins=True, before=_tool_name)
-        ),
+        Plan("tool.call", reader=read_dispatch, joins=True, before=_tool_name),
         aliases=("dataface.ai.agent:dispatch_tool_call", "dataface.ai.mcp.server:dispatch_tool_call"),
         parameters=("function_name", "function_args"),
     ),

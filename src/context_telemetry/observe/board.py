@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from context_telemetry.conventions import names
 from context_telemetry.observe import failsafe, recorder
 from context_telemetry.observe.fork import on_forget, renew_in_child
+from context_telemetry.observe.reading import COORDINATES
 
 if TYPE_CHECKING:
     from context_telemetry.observe.operation import Operation
@@ -110,8 +111,6 @@ def about(op: Operation) -> str:
     artifact = attributes.get(names.DATAFACE_ARTIFACT)
     if artifact is not None:
         return str(artifact)
-    from context_telemetry.observe.operation import COORDINATES  # which imports this module
-
     coordinates = [str(attributes[name]) for name in COORDINATES.values() if name in attributes]
     if coordinates:
         return ".".join(coordinates)

@@ -19,13 +19,12 @@ from opentelemetry.util.types import AttributeValue
 from context_telemetry.conventions import names
 from context_telemetry.observe import failsafe, recorder
 from context_telemetry.observe.operation import (
-    COORDINATES,
     Operation,
     conclude_error,
     current,
     is_interruption,
 )
-from context_telemetry.observe.reading import AnyReader, Call, Reading, Signature, check_names
+from context_telemetry.observe.reading import COORDINATES, AnyReader, Call, Reading, Signature, check_names
 
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any] | staticmethod[Any, Any]")
 
@@ -68,6 +67,10 @@ class Plan:
 
     def __post_init__(self) -> None:
         check_names("operation", (self.operation,), names.OPERATIONS)
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """``function`` observed by this plan: a wrapper, as `tap` makes one that has no span."""
+        return observe(function, self)
 
 
 def observe(function: Callable[..., Any], plan: Plan) -> Callable[..., Any]:

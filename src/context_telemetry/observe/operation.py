@@ -22,6 +22,7 @@ from opentelemetry.util.types import AttributeValue
 from context_telemetry.conventions import names
 from context_telemetry.observe import board, failsafe, fingerprint, recorder
 from context_telemetry.observe.reading import (
+    COORDINATES,
     AnyReader,
     Call,
     Reader,
@@ -37,12 +38,6 @@ if TYPE_CHECKING:
 _KEY = otel_context.create_key("context-telemetry-operation")
 # Names, also qualified ones, lists and globs, but neither statements nor connection strings.
 _OBJECT_NAME = re.compile(r"[\w.$*?\[\],|-]{1,128}")
-COORDINATES = {
-    "source": names.DATAFACE_CATALOG_SOURCE,
-    "schema": names.DATAFACE_CATALOG_SCHEMA,
-    "table": names.DATAFACE_CATALOG_TABLE,
-    "column": names.DATAFACE_CATALOG_COLUMN,
-}
 # Error types that say nothing of the cause: what failed inside does.
 _UNEXPLAINED = frozenset({"_OTHER", "tool_error"})
 # Operations that are this process's side of a call to another system.

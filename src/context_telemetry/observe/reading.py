@@ -16,6 +16,13 @@ from opentelemetry.util.types import AttributeValue
 from context_telemetry.conventions import names
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+COORDINATES = {
+    "source": names.DATAFACE_CATALOG_SOURCE,
+    "schema": names.DATAFACE_CATALOG_SCHEMA,
+    "table": names.DATAFACE_CATALOG_TABLE,
+    "column": names.DATAFACE_CATALOG_COLUMN,
+}
+"""What of the catalogue can be asked for, from the outside in, with the attribute that says it."""
 
 
 @dataclass(frozen=True, init=False)
