@@ -22,7 +22,8 @@ from context_telemetry.instrumentation import report_state
 from context_telemetry.limits import Limits
 from context_telemetry.observe import recorder
 from context_telemetry.rehearsal.driver import HEALTHY_TOOLS, Client, resource, tool
-from context_telemetry.rehearsal.faults import Fault, faults
+from context_telemetry.rehearsal.fault import Fault
+from context_telemetry.rehearsal.faults import faults
 from context_telemetry.rehearsal.sample import Sample
 
 pytestmark = pytest.mark.real

@@ -28,7 +28,7 @@ from context_telemetry import (
     surface,
 )
 from context_telemetry.conventions import names
-from context_telemetry.instrumentation import agent, tools
+from context_telemetry.instrumentation import model_calls, tools
 from context_telemetry.observe import failsafe, recorder
 from context_telemetry.observe.observed import Plan, observe
 from context_telemetry.observe.operation import current
@@ -617,18 +617,18 @@ def test_a_child_that_was_forked_while_a_model_was_called_counts_the_tokens_of_i
     from types import SimpleNamespace
 
     client = SimpleNamespace(total_input_tokens=1, total_output_tokens=1)
-    parents = agent._Usage(client)
-    with agent._Usage._lock:
+    parents = model_calls.Usage(client)
+    with model_calls.Usage._lock:
         child = os.fork()
         if child == 0:
             signal.alarm(10)
-            own = agent._Usage(client)
+            own = model_calls.Usage(client)
             client.total_input_tokens += 5
             parents.used()
             os._exit(0 if own.used() == {"gen_ai.usage.input_tokens": 5} else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     parents.used()
-    assert not agent._Usage._running
+    assert not model_calls.Usage._running
 
 
 def recorder_points() -> Any:

@@ -20,7 +20,8 @@ from rich.console import Console
 
 from context_telemetry.rehearsal import demo, driver
 from context_telemetry.rehearsal.driver import ALWAYS_UNKNOWN, Answer, Client
-from context_telemetry.rehearsal.faults import Fault, Meeting, faults
+from context_telemetry.rehearsal.fault import Fault, Meeting
+from context_telemetry.rehearsal.faults import faults
 from context_telemetry.rehearsal.sample import RehearsalError, Sample, create, require
 
 LASTING = [fault for fault in faults() if not fault.new_server]

@@ -192,6 +192,10 @@ class Call:
     arguments: Mapping[str, Any]
 
 
+class Name(str):
+    """A name in generated source."""
+
+
 def python(value: Any, indent: int = 0, used: int = 0) -> str:
     """``value`` as source, laid out as ruff does: on one line if it fits beside ``used`` columns."""
     opening, rows, closing = _parts(value)
@@ -211,6 +215,8 @@ def _one_line(value: Any) -> str:
 
 def _parts(value: Any) -> tuple[str, list[tuple[str, Any]], str]:
     """What opens ``value``, its labelled items, what closes it."""
+    if isinstance(value, Name):
+        return value, [], ""
     if isinstance(value, Call):
         return f"{value.name}(", [(f"{key}=", item) for key, item in value.arguments.items()], ")"
     if isinstance(value, frozenset):
@@ -321,7 +327,10 @@ def names_module(registry: Registry) -> str:
 
 def declared_module(registry: Registry) -> str:
     out = [HEADER.format(what="What the registry declares, as the conformance check reads it.")]
-    imported = "from context_telemetry.conventions.declaration import Attribute, Signal"
+    imported = (
+        "from context_telemetry.conventions import names\n"
+        "from context_telemetry.conventions.declaration import Attribute, Signal"
+    )
     out.append(f"from typing import Final\n\n{imported}\n")
 
     def signals(rows: Iterable[Signal]) -> tuple[Call, ...]:
@@ -340,12 +349,14 @@ def declared_module(registry: Registry) -> str:
             for row in rows
         )
 
+    lists = {key: Name(f"names.{name}") for name, (key, _) in CLOSED_LISTS.items()}
+
     def attribute(row: Attribute) -> Call:
         members = registry.members(row.key)
         arguments: dict[str, Any] = {"type": row.type}
-        if members:
-            arguments["members"] = frozenset(member["value"] for member in members)
         owner = registry.attributes[row.annotations.get("values_of", row.key)]
+        if members:
+            arguments["members"] = lists.get(owner.key) or frozenset(member["value"] for member in members)
         # A list that two attributes share is expected whole of its owner only.
         if (members and owner is not row) or owner.annotations.get("every_run") is False:
             arguments["every_run"] = False

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from context_telemetry.observe.block import operation
 from context_telemetry.observe.observed import catalog_resolution, context_build, profiling
-from context_telemetry.observe.operation import Operation, operation
+from context_telemetry.observe.operation import Operation
 from context_telemetry.observe.reading import Call, Reader, Reading, reader, register_reader
 from context_telemetry.observe.surface import surface
 

@@ -21,6 +21,7 @@ from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 from scenario import scenario
 
 from context_telemetry.instrumentation import agent
+from context_telemetry.instrumentation.model_calls import ModelCall
 from context_telemetry.limits import Limits
 from context_telemetry.observe import failsafe, recorder
 from context_telemetry.observe.operation import current
@@ -364,14 +365,14 @@ def test_a_model_call_that_could_not_be_observed_is_served_and_counts_no_other_s
 ) -> None:
     made: list[Any] = []
 
-    class SecondFails(agent._ModelCall):
+    class SecondFails(ModelCall):
         def __init__(self, *arguments: Any) -> None:
             made.append(self)
             if len(made) == 2:
                 raise LookupError
             super().__init__(*arguments)
 
-    monkeypatch.setattr(agent, "_ModelCall", SecondFails)
+    monkeypatch.setattr(agent, "ModelCall", SecondFails)
     with instrumented() as memory, opened(sample.root) as (context, _):
         events = list(turn(context, FakeModel([SEARCH], [DOCS], [ANSWER])))
         assert type(events[-1]).__name__ == "AgentDone"

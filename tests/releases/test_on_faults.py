@@ -26,7 +26,8 @@ from scenario import RELEASE, scenario
 from context_telemetry.instrumentation import version
 from context_telemetry.observe import failsafe
 from context_telemetry.rehearsal.driver import Call, Client, tool
-from context_telemetry.rehearsal.faults import Fault, Meeting, faults
+from context_telemetry.rehearsal.fault import Fault, Meeting
+from context_telemetry.rehearsal.faults import faults
 from context_telemetry.rehearsal.sample import DATABASE, Sample
 
 pytestmark = pytest.mark.real

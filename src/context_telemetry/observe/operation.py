@@ -11,12 +11,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, set_span_in_context
+from opentelemetry.trace import Link, Span, SpanKind, set_span_in_context
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
@@ -27,7 +27,6 @@ from context_telemetry.observe.reading import (
     Call,
     Reader,
     Reading,
-    check_names,
     registered_reader,
 )
 from context_telemetry.observe.surface import entry_surface
@@ -370,89 +369,6 @@ class Operation:
 
 sinks: tuple[Callable[[Operation], None], ...] = (board.finished,)
 """Who is handed each finished record besides the recorder, in the thread of its call."""
-
-
-class _Unheard(Operation):
-    """What the block is given where nobody would receive a record: it takes everything and keeps nothing."""
-
-    _finished = True
-    _outer_entry = None
-    kind = SpanKind.INTERNAL
-    links = ()
-    name = parent = None
-    span = INVALID_SPAN
-    span_name, surface = "operation", "library"
-    start_ns = 0
-
-    def __init__(self) -> None:
-        self.attributes, self.notes, self.reasons, self.risen = {}, {}, [], set()
-
-    @property
-    def context(self) -> Context:
-        return otel_context.get_current()
-
-    def take(self, reading: Reading, *, part: bool = False) -> None: ...
-
-    def apply(self, read: AnyReader, call: Call, *, part: bool = False) -> None: ...
-
-    def attach(self) -> None: ...
-
-    def detach(self) -> None: ...
-
-    def read(self, result: Any) -> None: ...
-
-    def degraded(self, *reasons: str) -> None: ...
-
-    def failed(self, error_type: str, code: str | None = None) -> None: ...
-
-    def payload(self, size: int, kind: str = "tool_result", static: bool = False) -> None: ...
-
-    def age(self, layer: str, seconds: float) -> None: ...
-
-    def context_part(self, kind: str, digest: str | None) -> None: ...
-
-    def coordinates(self, **asked: str) -> None: ...
-
-    def finish(self) -> None: ...
-
-
-_UNHEARD = _Unheard()
-
-
-class operation:  # a public name of the vocabulary, read as a statement: `with operation("catalog.resolve"):`
-    """Observe the block as one operation: ``with operation("catalog.resolve", source="shop") as op: ...``.
-
-    Keywords are the coordinates ``source``, ``schema``, ``table``, ``column``. Raises ValueError when made with an
-    unknown operation or coordinate, never inside the block. An exception marks the operation as failed with its
-    class and passes through.
-    """
-
-    __slots__ = ("_attributes", "_name", "_op")
-
-    def __init__(self, name: str, **coordinates: str) -> None:
-        check_names("operation", (name,), names.OPERATIONS)
-        check_names("coordinate", tuple(coordinates), frozenset(COORDINATES))
-        self._name = name
-        self._attributes = {COORDINATES[key]: value for key, value in coordinates.items()}
-        self._op: Operation | None = None
-
-    def __enter__(self) -> Operation:
-        if not recorder.live():
-            return _UNHEARD
-        self._op = op = Operation(self._name, self._attributes)
-        op.attach()
-        return op
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        op = self._op
-        if op is None:
-            return
-        if error is not None:
-            conclude_error(op, error)
-        op.finish()
-        op.detach()
 
 
 def object_name(asked: str) -> str:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from context_telemetry.rehearsal import driver, sample
 from context_telemetry.rehearsal.driver import Answer, Client
-from context_telemetry.rehearsal.faults import Fault, fault
+from context_telemetry.rehearsal.fault import Fault
+from context_telemetry.rehearsal.faults import fault
 
 if TYPE_CHECKING:
     from rich.console import Console
