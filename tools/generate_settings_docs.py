@@ -228,7 +228,7 @@ A *page* is to wake somebody, a *ticket* can wait for the morning. The settings 
 ## `status --json`
 
 One document. Times are ISO 8601 in UTC, durations and ages seconds, sizes bytes, ratios 0 to 1; null is "not
-known".
+known". What stands in `artifacts` are the attributes of an event, as the event has them: Unix seconds too.
 
 {_table(("key", "value"), [(f"`{key}`", value) for key, value in STATUS_KEYS.items()])}
 """

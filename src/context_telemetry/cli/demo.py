@@ -33,10 +33,10 @@ def show(directory: Path | None, *, keep: bool) -> int:
     console.print(Rule("context-telemetry traces --outcome degraded", align="left"))
     console.print(traces.table(found))
     if found:
-        # The call with most to it tells most as a tree.
-        richest = max((history.trace(call.trace_id) for call in found), key=len)
-        console.print(Rule(f"context-telemetry trace {richest[0].trace_id[: text.SHOWN_ID]}", align="left"))
-        console.print(traces.tree(richest))
+        # The newest: it met what was broken last, a column that a chart needs.
+        told = history.trace(found[0].trace_id)
+        console.print(Rule(f"context-telemetry trace {told[0].trace_id[: text.SHOWN_ID]}", align="left"))
+        console.print(traces.tree(told))
 
     seen = {reason.reason for reason in history.reasons()}
     missed = [fault.name for fault in done.faults if not set(fault.reasons) <= seen]
