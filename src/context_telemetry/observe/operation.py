@@ -75,6 +75,8 @@ class Operation:
     """Told of each operation that begins directly below, before its span does."""
     held = False
     """`finish` only stops the clock: whoever holds it knows the rest later, lets go of it and finishes it."""
+    adopted = False
+    """Whether its span is a neighbour's."""
     marks_error = True
     """Whether a failure is an error of the span too: some conventions say that a caller's own mistake is none."""
     pending: object = None
@@ -133,8 +135,10 @@ class Operation:
                 parent.began_below(self)
             except Exception as error:
                 failsafe.caught("begin below", error)
-        self.adopted = span is not None
-        self.span: Span = recorder.start(self, context) if span is None else recorder.adopt(self, span)
+        if span is None:
+            self.span: Span = recorder.start(self, context)
+        else:
+            self.adopted, self.span = True, recorder.adopt(self, span)
 
     # A finished operation refers to itself nowhere, so that it is gone at once and never waits for the collector.
 

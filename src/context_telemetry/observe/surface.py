@@ -49,14 +49,17 @@ def entry_surface(protocol: str, context: Context | None = None, user_agent: str
     ``context`` (default: the current one) is the entry's parent, with what its caller's headers or environment said;
     ``user_agent`` is the header of that name where there is one. What is not a surface is as if it were not said.
     """
-    said = otel_context.get_value(_KEY, context)
-    if isinstance(said, str):
-        return said
-    from opentelemetry.baggage import get_baggage  # here, because who only decorates needs none
+    if context is None:
+        context = otel_context.get_current()
+    if context:  # in an empty one nobody has said anything: most entries have that
+        said = otel_context.get_value(_KEY, context)
+        if isinstance(said, str):
+            return said
+        from opentelemetry.baggage import get_baggage  # here, because who only decorates needs none
 
-    said = get_baggage(names.DATAFACE_SURFACE, context)
-    if isinstance(said, str) and said in names.SURFACES:
-        return said
+        said = get_baggage(names.DATAFACE_SURFACE, context)
+        if isinstance(said, str) and said in names.SURFACES:
+            return said
     if user_agent is not None and editor_id(user_agent) is not None:
         return "ide"
     return _process or protocol
