@@ -91,16 +91,19 @@ def use(
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
     logger_provider: LoggerProvider | None = None,
-    *,
-    private: bool = False,
 ) -> None:
-    """Record to these providers. ``private`` ones give way as soon as the host has providers of its own."""
-    global _own, _own_is_private
+    """Record to these providers of the host's, where it gives any."""
     if tracer_provider is None and meter_provider is None and logger_provider is None:
         return
     from context_telemetry.observe.opentelemetry_recorder import OpenTelemetryRecorder
 
-    _own, _own_is_private = OpenTelemetryRecorder(tracer_provider, meter_provider, logger_provider), private
+    install(OpenTelemetryRecorder(tracer_provider, meter_provider, logger_provider))
+
+
+def install(recorder: Recorder, *, private: bool = False) -> None:
+    """Record by ``recorder``. A ``private`` one gives way as soon as the host has providers of its own."""
+    global _own, _own_is_private
+    _own, _own_is_private = recorder, private
 
 
 @on_forget

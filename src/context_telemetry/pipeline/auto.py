@@ -114,12 +114,7 @@ def _begin(root: Path | None, name: str | None, *, ours: bool, given: bool) -> N
             if settings.project is not None:
                 root, name = settings.project, settings.project.name
             _pipeline = providers.start(root, settings, set_global=ours, name=name)
-            recorder.use(
-                _pipeline.tracer_provider,
-                _pipeline.meter_provider,
-                _pipeline.logger_provider,
-                private=not ours,
-            )
+            recorder.install(_pipeline.recorder, private=not ours)
         _begun = True
     report_state()
 

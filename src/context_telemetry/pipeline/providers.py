@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
 
+    from context_telemetry.observe.recorder import Recorder
     from context_telemetry.pipeline.batch import Batcher
     from context_telemetry.settings import Settings
 
@@ -34,18 +35,20 @@ _METRIC_INTERVAL_MS = 10_000.0
 
 
 class Pipeline:
-    """The providers, and how to end them. Thread-safe; nothing here raises."""
+    """What records, the providers that neighbours use, and how to end them. Thread-safe; nothing here raises."""
 
     def __init__(
         self,
         mode: Mode,
         folder: Path | None,
+        recorder: Recorder,
         tracer_provider: TracerProvider,
         meter_provider: MeterProvider | None,
         logger_provider: LoggerProvider,
         batchers: Sequence[Batcher[Any]],
     ) -> None:
         self.mode, self.folder = mode, folder
+        self.recorder = recorder
         self.tracer_provider = tracer_provider
         self.meter_provider = meter_provider
         self.logger_provider = logger_provider
@@ -103,22 +106,25 @@ def start(root: Path, settings: Settings, *, set_global: bool, name: str | None 
     exporters = _load(where)
     if where.mode == "otlp" and not any(exporters.values()):  # what was asked for cannot be had
         where = local()
-    return _assemble(where, exporters, root, settings, name, set_global)
+    return assemble(where, exporters, root, settings, set_global=set_global, name=name)
 
 
-def _assemble(
+def assemble(
     where: Destination,
     exporters: Mapping[str, Sequence[Any]],
     root: Path,
     settings: Settings,
-    name: str | None,
+    *,
     set_global: bool,
+    name: str | None = None,
 ) -> Pipeline:
+    """`start` with exporters (for metrics also readers) that are made already, by signal."""
     from opentelemetry.metrics import NoOpMeterProvider
     from opentelemetry.sdk._logs import LoggerProvider
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
+    from context_telemetry.observe.opentelemetry_recorder import OpenTelemetryRecorder
     from context_telemetry.pipeline.batch import BatchedLogs, BatchedSpans, BatchLimits
     from context_telemetry.pipeline.files import FileLogExporter, FileSpanExporter, Folder
     from context_telemetry.pipeline.guard import GuardedLogExporter, GuardedSpanExporter
@@ -156,7 +162,8 @@ def _assemble(
     _renew_after_fork(tracers, meters, loggers)
     if set_global:
         _set_global(tracers, meters, loggers)
-    return Pipeline(where.mode, folder.path if folder else None, tracers, meters, loggers, batchers)
+    recorder = OpenTelemetryRecorder(tracers, meters, loggers)
+    return Pipeline(where.mode, folder.path if folder else None, recorder, tracers, meters, loggers, batchers)
 
 
 def _load(where: Destination) -> dict[str, list[Any]]:
