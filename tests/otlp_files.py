@@ -207,8 +207,18 @@ class Process:
             lines.write(_line(encode_logs([readable]).to_dict()))
         return path
 
-    def state(self, *, active: int = 41, absent: int = 0, failed: int = 0, errors: int = 0, dropped: int = 0,
-              missing: Sequence[str] = (), ago: float = 60.0) -> Path:  # fmt: skip
+    def state(
+        self,
+        *,
+        active: int = 41,
+        absent: int = 0,
+        failed: int = 0,
+        errors: int = 0,
+        dropped: int = 0,
+        places: Mapping[str, int] | None = None,
+        missing: Sequence[str] = (),
+        ago: float = 60.0,
+    ) -> Path:
         """Append a `context_telemetry.state` event."""
         attributes: dict[str, Value] = {
             "context_telemetry.hooks.active": active,
@@ -216,6 +226,7 @@ class Process:
             "context_telemetry.hooks.failed": failed,
             "context_telemetry.errors": errors,
             "context_telemetry.dropped": dropped,
+            **{f"context_telemetry.error_count.{place}": count for place, count in (places or {}).items()},
         }
         if missing:
             attributes["context_telemetry.hooks.missing"] = missing
@@ -276,6 +287,19 @@ def substituted(ago: float, *, client: str = "cursor") -> Call:
                 seconds=0.012,
             ),
         ),
+    )
+
+
+def not_there(ago: float) -> Call:
+    """A page whose address leads nowhere, as a mistyped one does."""
+    return Call(
+        ago=ago,
+        operation="page.serve",
+        surface="dashboard",
+        client="other",
+        outcome="degraded",
+        reasons=("resource_unknown",),
+        attributes={"dataface.page": "/{face}", "dataface.catalog.unresolved": 1},
     )
 
 

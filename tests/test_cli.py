@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from otlp_files import Process, healthy, write_troubled
+from otlp_files import Call, Process, healthy, not_there, substituted, write_troubled
 
 from context_telemetry.health import INDICATORS
 from context_telemetry.settings import project_folder
@@ -48,9 +49,9 @@ def shop(tmp_path: Path) -> Shop:
 
 
 def ct(
-    shop: Shop, *arguments: str, cwd: Path | None = None, columns: int = 80, **environ: str
+    shop: Shop, *arguments: str, cwd: Path | None = None, columns: int | None = 80, **environ: str
 ) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own, in the project unless said otherwise."""
+    """The command in a process of its own, in the project unless said otherwise; ``columns`` None: piped."""
     cleared = {k: v for k, v in os.environ.items() if not k.startswith(("CONTEXT_TELEMETRY_", "OTEL_"))}
     return subprocess.run(
         [sys.executable, "-m", "context_telemetry.cli", *arguments],
@@ -58,7 +59,7 @@ def ct(
         env={
             **cleared,
             "CONTEXT_TELEMETRY_STATE_DIR": str(shop.state),
-            "COLUMNS": str(columns),
+            "COLUMNS": str(columns or ""),
             "PYTHONIOENCODING": "utf-8",
             **environ,
         },
@@ -119,11 +120,128 @@ def test_the_status_document_keeps_its_schema(shop: Shop) -> None:
     (claude,) = [row for row in found["traffic"] if row["client"] == "claude_code"]
     assert claude["largest_payload"] == {"bytes": 140_242, "limit": 50_000}
     assert sorted(found["indicators"][0]) == [
-        "count", "detail", "limit", "measures", "name", "notices", "severity", "state", "surface", "unit", "value",
+        "bad", "count", "detail", "limit", "measures", "minimum", "name", "notices", "severity", "state", "surface",
+        "too_few", "unit", "value",
     ]  # fmt: skip
     assert sorted(found["reasons"][0]) == [
-        "count", "first", "last", "reason", "surface", "trace_id", "what_to_do",
+        "count", "first", "last", "pids", "reason", "surface", "trace_id", "what_to_do",
     ]  # fmt: skip
+
+
+def test_what_is_piped_is_never_cut(shop: Shop) -> None:
+    shown = write_troubled(shop.folder)
+    long = "dataface://" + "docs/" * 60
+    process = Process(shop.folder, pid=4444)
+    attributes = {"mcp.resource.uri": long}
+    trace_id = process.call(Call(method="resources/read", operation="resource.read", attributes=attributes))
+    process.flush()
+    told = ct(shop, "status", columns=None).stdout
+    assert "…" not in told
+    assert "charts_failed, manifest_stale, payload_over_budget, resource_unknown" in told
+    assert long.removeprefix("dataface://") in ct(shop, "traces", columns=None).stdout
+    assert long in ct(shop, "trace", trace_id, columns=None).stdout
+    tree = ct(shop, "trace", shown["charts"], columns=None).stdout
+    assert "ERR-BINDER-UNKNOWN-COLUMN · BinderException" in tree
+
+
+def reason_rows(shop: Shop, columns: int | None) -> list[list[str]]:
+    lines = ct(shop, "status", columns=columns).stdout.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("reason "))
+    return [line.split() for line in lines[start : start + 3]]
+
+
+def test_the_reasons_say_where_they_were_met_when_there_is_more_than_one_surface(shop: Shop) -> None:
+    for pid, call in ((4242, substituted(60.0)), (4343, not_there(30.0))):
+        process = Process(shop.folder, pid=pid)
+        process.call(call)
+        process.state()
+        process.flush()
+    head, *rows = reason_rows(shop, 100)
+    assert head[:6] == ["reason", "surface", "calls", "last", "trace", "process"]
+    assert {(row[0], row[1]) for row in rows} == {
+        ("source_substituted", "mcp"),
+        ("resource_unknown", "dashboard"),
+    }
+    narrow = reason_rows(shop, 80)[0]
+    assert narrow[:3] == ["reason", "surface", "calls"]
+    assert narrow[-3:] == ["what", "to", "do"]
+
+
+def test_the_reasons_of_one_surface_and_process_leave_both_out(shop: Shop) -> None:
+    process = Process(shop.folder)
+    process.call(substituted(60.0))
+    process.flush()
+    assert reason_rows(shop, None)[0] == ["reason", "calls", "last", "trace", "what", "to", "do"]
+
+
+def test_a_reason_says_how_it_is_accepted_on_every_screen_that_shows_it(shop: Shop) -> None:
+    process = Process(shop.folder)
+    trace_id = process.call(Call(outcome="degraded", reasons=("enrichment_lost",)))
+    process.event(
+        "dataface.enrichment.changed",
+        {
+            "dataface.enrichment.columns.total": 30,
+            "dataface.enrichment.columns.described": 20,
+            "dataface.enrichment.lost": 4,
+        },
+    )
+    process.state()
+    process.flush()
+    wanted = f"delete {shop.folder / 'enrichment.json'}"
+    for command in (("status",), ("trace", trace_id), ("doctor",)):
+        assert wanted in ct(shop, *command, columns=None).stdout
+
+
+def test_the_hint_at_more_reasons_is_a_command_that_lists_their_calls(shop: Shop) -> None:
+    met = (
+        "charts_failed", "face_unreadable", "manifest_stale", "object_unknown",
+        "prompt_section_missing", "result_stale", "source_substituted",
+    )  # fmt: skip
+    process = Process(shop.folder)
+    for number, reason in enumerate(met):
+        for _ in range(len(met) - number):
+            process.call(Call(outcome="degraded", reasons=(reason,), ago=5000.0))
+    process.state()
+    process.flush()
+    options = ("--since", "90min", "--project", str(shop.root))
+    lines = ct(shop, "status", *options, columns=None).stdout.splitlines()
+    (said,) = [number for number, line in enumerate(lines) if line.startswith("and 2 more")]
+    named = lines[said].partition(": ")[2].split(", ")
+    assert named == ["result_stale", "source_substituted"]
+    program, *arguments = shlex.split(lines[said + 1])
+    assert program == "context-telemetry"
+    assert "90min" in arguments
+    listed = asked(shop, *arguments)["calls"]
+    assert [call["reasons"] for call in listed] == [[named[0]]] * 2
+
+
+def test_a_share_of_too_few_is_not_shown_as_fine(shop: Shop) -> None:
+    process = Process(shop.folder)
+    for _ in range(3):
+        process.call(Call(outcome="failed", attributes={"error.type": "tool_error"}))
+    process.state()
+    process.flush()
+    done = ct(shop, "status")
+    assert done.returncode == 0
+    assert "too few to judge: 3 of 10" in done.stdout
+    assert "calls are answered" not in done.stdout
+
+
+def test_a_process_that_waits_for_its_first_call_is_named(shop: Shop) -> None:
+    Process(shop.folder, pid=77).state(ago=180.0)
+    done = ct(shop, "status", columns=None)
+    assert done.returncode == 3
+    assert "no calls recorded yet: process 77 began to record 3 min ago" in done.stdout
+    Process(shop.folder, pid=77).state(ago=120.0)
+    assert "no calls recorded: process 77 ended 2 min ago without one" in ct(shop, "status").stdout
+
+
+def test_a_wrong_setting_of_a_process_that_waits_is_all_that_is_judged(shop: Shop) -> None:
+    Process(shop.folder, pid=77).state(errors=1, places={"settings": 1})
+    done = ct(shop, "status")
+    assert done.returncode == 1
+    assert "see stderr of process 77" in done.stdout
+    assert "degraded_ratio" not in done.stdout
 
 
 def test_a_window_without_traffic_says_when_something_was_written_last(shop: Shop) -> None:
@@ -149,6 +267,8 @@ def test_the_window_of_the_objectives_is_the_default(shop: Shop) -> None:
         (("status", "--watch"), "needs a terminal"),
         (("traces", "--reason", "bad_luck"), "source_substituted"),
         (("traces", "--outcome", "fine"), "degraded, failed, ok"),
+        (("traces", "--surface", "web"), "agent, cli, dashboard"),
+        (("traces", "--client", "emacs"), "claude_code"),
         (("trace", "zz"), "is no trace id"),
         (("trace", "abcdef"), "no trace in"),
         (("status", "--project", "nowhere"), "nowhere is no folder"),
@@ -252,6 +372,20 @@ def test_traces_lists_the_newest_first_with_reasons_and_codes(shop: Shop) -> Non
         assert words in done.stdout
     only = asked(shop, "traces", "--reason", "charts_failed")
     assert [call["trace_id"] for call in only["calls"]] == [shown["charts"]]
+
+
+def test_traces_are_those_of_a_surface_a_client_and_a_process(shop: Shop) -> None:
+    shown = write_troubled(shop.folder)
+    page = Process(shop.folder, pid=4444)
+    shown["page"] = page.call(not_there(10.0))
+    page.flush()
+    narrow = {
+        "charts": ("--pid", "4242", "--outcome", "degraded", "--reason", "charts_failed"),
+        "page": ("--surface", "dashboard"),
+        "large": ("--client", "claude_code", "--reason", "payload_over_budget"),
+    }
+    for name, options in narrow.items():
+        assert [call["trace_id"] for call in asked(shop, "traces", *options)["calls"]] == [shown[name]]
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120])
@@ -375,10 +509,25 @@ def test_the_package_runs_as_a_module_and_tells_its_version(shop: Shop) -> None:
     assert done.stdout == ct(shop, "version").stdout
 
 
-def test_the_indicators_page_has_every_indicator_and_every_key_of_the_document(shop: Shop) -> None:
+def test_the_indicators_page_has_every_indicator() -> None:
     page = (Path(__file__).parent.parent / "docs" / "indicators.md").read_text(encoding="utf-8")
-    wanted = {*asked(shop, "status"), *(each.name for each in INDICATORS)}
+    wanted = {each.name for each in INDICATORS}
     assert wanted == {line.split("`")[1] for line in page.splitlines() if line.startswith("| `")}
+
+
+def test_doctor_tells_what_this_python_would_observe_from_what_processes_have_said(shop: Shop) -> None:
+    process = Process(shop.folder, pid=77, release="0.3.1")
+    process.state(active=60, failed=2, errors=3, places={"settings": 1}, ago=180.0)
+    process.call(healthy(60.0))
+    process.flush()
+    done = ct(shop, "doctor", columns=None)
+    for words in (
+        "as tried here, by this Python",
+        "process 77         Dataface 0.3.1, hook points: 60 active, 2 failed, 3 min ago",
+        "2 hook points lost; 1 wrong setting, named on its standard error; 2 errors caught",
+    ):
+        assert words in done.stdout
+    assert done.returncode == 0, "what a process has said is worth knowing, and not this installation's fault"
 
 
 def test_the_demo_ends_with_commands_that_can_be_pasted(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from otlp_files import Call, Process, age, healthy, payload, substituted, write_troubled
+from otlp_files import Call, Process, age, healthy, not_there, payload, substituted, write_troubled
 
 from context_telemetry.conventions import names
-from context_telemetry.health import INDICATORS, WHAT_TO_DO, Verdict, evaluate
+from context_telemetry.health import INDICATORS, WHAT_TO_DO, Finding, Verdict, evaluate, how, what_to_do
 from context_telemetry.history import History
 from context_telemetry.limits import Limits, Objectives
 
@@ -23,6 +23,11 @@ def state(found: Verdict, indicator: str) -> str:
     states = {finding.state for finding in found.findings if finding.indicator.name == indicator}
     assert len(states) == 1, states
     return states.pop()
+
+
+def of(found: Verdict, indicator: str) -> Finding:
+    (finding,) = [finding for finding in found.findings if finding.indicator.name == indicator]
+    return finding
 
 
 def recorded(
@@ -133,6 +138,55 @@ def test_a_flaw_of_the_observation_itself_is_unhealthy(
     assert state(found, indicator) == "unhealthy"
 
 
+def test_a_wrong_setting_is_told_from_an_error_and_names_who_said_which(tmp_path: Path) -> None:
+    process = Process(tmp_path, pid=77, now=NOW)
+    process.call(healthy(60.0))
+    process.state(errors=1, places={"settings": 1})
+    process.flush()
+    found = verdict(tmp_path)
+    assert state(found, "telemetry_errors") == "healthy"
+    assert found.reason == "settings_wrong: a setting is wrong, and not in effect"
+    assert of(found, "settings_wrong").detail == "see stderr of process 77"
+
+
+def test_errors_say_in_which_part_and_process_they_were_caught(tmp_path: Path) -> None:
+    for pid, places in ((77, {"export": 2, "hooks": 1}), (78, {"export": 1, "settings": 1}), (79, {})):
+        process = Process(tmp_path, pid=pid, now=NOW)
+        process.call(healthy(60.0))
+        process.state(errors=sum(places.values()), places=places)
+        process.flush()
+    errors = of(verdict(tmp_path), "telemetry_errors")
+    assert (errors.value, errors.detail) == (4.0, "hooks 1, export 3 in processes 77, 78")
+
+
+def test_one_mistyped_page_address_is_no_alarm_and_many_are(tmp_path: Path) -> None:
+    one = verdict(recorded(tmp_path / "one", not_there(60.0), healthy(60.0)))
+    assert one.state == "healthy"
+    assert {finding.detail for finding in one.findings if finding.indicator.name == "degraded_ratio"} == {""}
+    many = verdict(recorded(tmp_path / "many", *[not_there(60.0)] * 10))
+    assert state(many, "degraded_ratio") == "healthy"
+    assert state(many, "resolution_failures") == "unhealthy"
+
+
+def test_a_resource_that_is_answered_with_an_error_as_its_content_stays_an_alarm(tmp_path: Path) -> None:
+    unknown = Call(
+        operation="resource.read",
+        method="resources/read",
+        outcome="degraded",
+        reasons=("resource_unknown",),
+    )
+    assert state(verdict(recorded(tmp_path, unknown)), "degraded_ratio") == "unhealthy"
+
+
+def test_a_share_above_its_limit_of_too_few_says_that_they_are_too_few(tmp_path: Path) -> None:
+    fail = Call(outcome="failed", attributes={"error.type": "tool_error"})
+    few = of(verdict(recorded(tmp_path / "few", *[fail] * 9)), "failed_ratio")
+    assert (few.too_few, few.bad, few.minimum) == (True, 9, 10)
+    many = of(verdict(recorded(tmp_path / "many", *[fail] * 10)), "failed_ratio")
+    assert not many.too_few
+    assert not of(verdict(recorded(tmp_path / "none", healthy(60.0))), "failed_ratio").too_few
+
+
 def test_states_of_processes_that_served_nothing_in_the_window_do_not_count(tmp_path: Path) -> None:
     gone = Process(tmp_path, pid=1, now=NOW)
     gone.state(failed=3, ago=9000.0)
@@ -146,6 +200,14 @@ def test_the_headline_is_the_worst_that_pages(tmp_path: Path) -> None:
 
 def test_every_reason_of_the_conventions_says_what_to_do() -> None:
     assert set(WHAT_TO_DO) == names.REASONS
+
+
+def test_the_advice_names_the_processes_to_restart_and_the_file_that_accepts(tmp_path: Path) -> None:
+    assert what_to_do("handle_outlived_file", [7]) == "restart process 7"
+    assert what_to_do("handle_outlived_file", [7, 8, 9, 10]) == "restart processes 7, 8, 9 and 1 more"
+    assert what_to_do("handle_outlived_file") == "restart the process"
+    assert how("enrichment_lost", tmp_path).endswith(f"delete {tmp_path / 'enrichment.json'}")
+    assert not how("manifest_missing", tmp_path)
 
 
 def test_every_objective_that_an_indicator_names_exists() -> None:

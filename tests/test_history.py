@@ -56,7 +56,17 @@ def test_a_reason_has_its_count_its_times_and_the_last_trace(folder: Path) -> No
     (reason,) = History(folder).reasons()
     assert (reason.reason, reason.surface, reason.count) == ("source_substituted", "mcp", 2)
     assert [reason.first, reason.last] == pytest.approx([NOW - 50, NOW - 10])
-    assert reason.trace_id == last
+    assert (reason.trace_id, reason.pids) == (last, (4242,))
+
+
+def test_a_reason_has_the_processes_that_met_it_the_last_one_first(folder: Path) -> None:
+    for pid, ago in ((11, 50.0), (12, 10.0), (13, 30.0)):
+        process = Process(folder, pid=pid, now=NOW)
+        process.call(substituted(ago))
+        process.call(substituted(60.0))
+        process.flush()
+    (reason,) = History(folder).reasons()
+    assert (reason.count, reason.pids) == (6, (12, 13, 11))
 
 
 def test_what_ended_before_the_window_is_left_out_and_old_files_are_not_opened(folder: Path) -> None:
@@ -222,6 +232,9 @@ def test_calls_are_filtered_and_the_newest_comes_first(folder: Path) -> None:
     assert [call.target for call in history.calls(operation="resource.read")] == [
         "dataface://docs/error-reference"
     ]
+    assert {call.client for call in history.calls(client="claude_code")} == {"claude_code"}
+    assert {call.pid for call in history.calls(pid=4242)} == {4242}
+    assert not history.calls(surface="dashboard")
     times = [call.time for call in history.calls(limit=5)]
     assert len(times) == 5
     assert times == sorted(times, reverse=True)

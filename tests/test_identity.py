@@ -76,8 +76,8 @@ def test_servers_pages_commands_and_another_release_are_told_apart(sample: Sampl
         ("mcp", "cursor"): 1,
         ("mcp", "claude_code"): 0,
         ("dashboard", "other"): 0,
-        ("cli", "-"): 0,
-        ("ide", "-"): 0,
+        ("cli", None): 0,
+        ("ide", None): 0,
     }
 
     lines = status(sample.root, state).stdout.splitlines()

@@ -599,12 +599,13 @@ def test_a_child_that_was_forked_while_a_lock_was_held_observes_and_counts_for_i
     with operation("context.build"):
         pass
     points = recorder_points()
-    with points._lock:
+    with points._taking, points._recording, points._counting:
         child = os.fork()
         if child == 0:
             signal.alarm(10)
             with operation("context.build"):
                 pass
+            points.take_over()
             served = points._series["dataface.context.served"].values()
             os._exit(0 if sum(series.value for series in served) == 1 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

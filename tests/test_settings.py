@@ -104,13 +104,13 @@ def test_every_key_can_be_set_by_its_variable() -> None:
         ("zzz = 5\n", "zzz: there is no such key; there are disabled, project, state_dir, surface"),
         (
             '[retention]\nmax_bytes = "lots"\n',
-            "retention.max_bytes: 'lots' is not a whole number above 0; give a whole number above 0, "
-            "or leave it out for 268435456",
+            "retention.max_bytes: 'lots' is not a whole number above 0; correct it, or "
+            "leave it out for 268435456",
         ),
         ("retention = 5\n", "retention: 5 is not a table; put its keys below it"),
         (
             'content = "maybe"\n',
-            "content: 'maybe' is not true or false; give true or false, or leave it out for false",
+            "content: 'maybe' is not true or false; correct it, or leave it out for false",
         ),
         ('surface = "web"\n', "surface: 'web' is not one of agent, cli, dashboard, ide, library, mcp"),
         ("[limits]\nresults = true\n", "limits.results.bytes: True is not a whole number above 0"),
@@ -126,6 +126,16 @@ def test_a_mistake_names_the_file_the_key_what_is_wrong_and_the_fix(
     told = problem(tmp_path, {})
     assert told.startswith(f"{own}: ")
     assert said in told
+
+
+def test_a_mistake_says_once_what_there_is_to_choose_from() -> None:
+    assert problem(None, {"CONTEXT_TELEMETRY_SURFACE": "web"}) == (
+        "CONTEXT_TELEMETRY_SURFACE: 'web' is not one of agent, cli, dashboard, ide, library, mcp; "
+        "correct it, or leave it out"
+    )
+    assert problem(None, {"CONTEXT_TELEMETRY_PROJECT": "no/such"}).endswith(
+        "is not a folder; give a path, or leave it out"
+    )
 
 
 def test_a_mistake_in_pyproject_names_its_table(tmp_path: Path) -> None:

@@ -18,9 +18,8 @@ from context_telemetry.observe import project as bound
 
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory]:
-    monkeypatch.setattr(
-        worker, "_ensure_thread", lambda: None
-    )  # a project is looked at when the test says so
+    # A project is looked at when the test says so, also where the thread runs already.
+    monkeypatch.setattr(worker, "watch", lambda key, task: None)
     with recording() as recorded:
         yield recorded
         fork.forget_all()

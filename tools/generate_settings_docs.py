@@ -1,4 +1,4 @@
-"""Generates what the models say about themselves: docs/limits.md, docs/settings.md and docs/indicators.md.
+"""Generates what the models say about themselves: docs/limits.md, settings.md, indicators.md and json.md.
 
 `python tools/generate_settings_docs.py` writes the pages; `--check` writes nothing and exits 1 when one is
 not what the models give.
@@ -167,8 +167,9 @@ the library were not there. Where telemetry goes is set by OpenTelemetry's own v
 """
 
 
+# Every key of every document; nested ones stand in the text of the key that holds them. A test compares.
 STATUS_KEYS = {
-    "schema": "`context-telemetry.status/1`; while the number stands, keys are only added",
+    "schema": "`context-telemetry.status/1`",
     "state": "`healthy`, `unhealthy` or `unknown`",
     "reason": "the headline: the indicator that decided, in words",
     "exit_code": "0 healthy, 1 unhealthy, 3 unknown",
@@ -177,23 +178,71 @@ STATUS_KEYS = {
     "generated_at": "when it was looked",
     "since": "the start of the window; null is everything",
     "window_seconds": "the length of the window; null is everything",
-    "traffic": "by surface and client: `served`, `ok`, `degraded`, `failed`, `p95_seconds`, "
-    "`largest_payload` (`bytes`, `limit`), `oldest` (`age_seconds`, `layer`, `promise`)",
+    "traffic": "by `surface` and `client`: `served`, `ok`, `degraded`, `failed`, `not_there` (of the degraded, pages "
+    "that are not there and have nothing else wrong), `p95_seconds`, `largest_payload` (`bytes`, `limit`), `oldest` "
+    "(`age_seconds`, `layer`, `promise`)",
     "indicators": "by indicator and surface (`*`: all): `name`, `surface`, `state`, `value`, `limit`, `unit`, "
-    "`count` (what was judged), `severity`, `measures`, `notices`, `detail`",
+    "`count` (what was judged), `bad` (how many of them), `minimum` (of bad ones to be judged), `too_few` (healthy "
+    "only because of that), `severity`, `measures`, `notices`, `detail`",
     "reasons": "by reason and surface: `reason`, `surface`, `count`, `first`, `last`, `trace_id` (the last "
-    "call), `what_to_do`",
-    "served": "calls by surface, client, operation and outcome",
-    "payloads": "sizes in bytes by kind and surface: count, median, 95th percentile, largest, lowest limit, "
-    "how many were over their limit",
+    "call), `pids` (the processes that met it, the last first), `what_to_do`",
+    "served": "`count` of calls by `surface`, `client`, `operation` and `outcome`",
+    "payloads": "sizes in bytes by kind (`name`) and `surface`: `count`, median `p50`, 95th percentile `p95`, "
+    "`largest`, lowest `limit`, and how many were `over` theirs",
     "ages": "the same of ages in seconds, by layer",
     "durations": "the same of durations in seconds, by inner operation",
-    "artifacts": "the last state of each artifact, under the names of the conventions",
-    "processes": "what recorded in the window, the sick first: pid, service instance, release of Dataface, "
-    "first and last, surfaces, clients, calls, how many were not ok",
+    "artifacts": "the last state of each artifact: `time`, and what else the event has under the names of the "
+    "[conventions](conventions.md), Unix seconds too",
+    "processes": "what recorded in the window, the sick first: `pid`, `instance` (of the service), `release` (of "
+    "Dataface), `first`, `last`, `clients`, `calls`, `surfaces`, `not_ok` (how many calls were not)",
     "unreadable": "files that were skipped: `name`, `why`",
     "cut_lines": "lines that were skipped, by file",
 }
+TRACES_KEYS = {
+    "schema": "`context-telemetry.traces/1`",
+    "calls": "newest first: `time` (its end), `trace_id`, `surface`, `client`, `operation`, `target` (tool, resource, "
+    "method, face or page), `outcome`, `reasons` (none: an empty list), `error_type`, `error_code`, `seconds`, "
+    "`payload_bytes`, `payload_limit`, `pid`",
+}
+TRACE_KEYS = {
+    "schema": "`context-telemetry.trace/1`",
+    "trace_id": "all 32 digits",
+    "spans": "by their start: `trace_id`, `span_id`, `parent_id` (null: none), `scope`, `name`, `kind` (`server`, "
+    "`client`, `internal`, `producer`, `consumer`, `unspecified`), `start`, `end`, `seconds`, `failed`, `pid`, "
+    "`attributes` under the names of the [conventions](conventions.md), as the span has them",
+}
+DOCTOR_KEYS = {
+    "schema": "`context-telemetry.doctor/1`",
+    "exit_code": "0, or 1 when a check is `wrong`",
+    "checks": "in the order of the screen: `section`, `name`, `state` (`ok`, `note`, `wrong`), `found`, `advice`",
+}
+DOCUMENTS = {"status": STATUS_KEYS, "traces": TRACES_KEYS, "trace ID": TRACE_KEYS, "doctor": DOCTOR_KEYS}
+
+
+def json_page() -> str:
+    tables = [
+        f"## `{command} --json`\n\n"
+        + _table(("key", "value"), [(f"`{key}`", value) for key, value in keys_of.items()])
+        for command, keys_of in DOCUMENTS.items()
+    ]
+    return f"""# JSON documents
+
+{NOTICE}
+
+`--json` makes a command print one document and nothing else. All have one form:
+
+| what | how |
+| --- | --- |
+| a moment | ISO 8601 in UTC with microseconds, as `2026-11-26T06:22:14.434000Z`; text sorts as time does |
+| a duration, an age | seconds |
+| a size | bytes |
+| a ratio | 0 to 1 |
+| what is not known, or not there | null; of a list, an empty list. No key is ever left out |
+
+While the number in `schema` stands, keys are only added.
+
+{(chr(10) * 2).join(tables)}
+"""
 
 
 def indicators_page() -> str:
@@ -218,19 +267,15 @@ What `context-telemetry status` judges by: over one window (`limits.objectives.w
 
 - *Unhealthy*: an indicator is beyond its limit. The headline names the worst that pages, then what else is.
 - *Unknown*: none is, and one that is needed has nothing to judge. No traffic is unknown, never healthy.
-- *Healthy*: all else.
+- *Healthy*: all else. Where a share is above its limit and the bad ones are too few to judge by, the screen
+  says so, with a `~`.
 
 {_table(("indicator", "measures", "good", "bad", "unhealthy when", "what a user notices", "severity"), rows)}
 
 A *page* is to wake somebody, a *ticket* can wait for the morning. The settings are in
 [settings.md](settings.md#all-keys), the reasons for their defaults in [limits.md](limits.md#objectives).
 
-## `status --json`
-
-One document. Times are ISO 8601 in UTC, durations and ages seconds, sizes bytes, ratios 0 to 1; null is "not
-known". What stands in `artifacts` are the attributes of an event, as the event has them: Unix seconds too.
-
-{_table(("key", "value"), [(f"`{key}`", value) for key, value in STATUS_KEYS.items()])}
+[`status --json`](json.md#status---json) has all of it as data.
 """
 
 
@@ -249,7 +294,12 @@ def _judged(indicator: Indicator) -> str:
     return words + ("; needed" if indicator.required else "")
 
 
-PAGES = {"limits.md": limits_page, "settings.md": settings_page, "indicators.md": indicators_page}
+PAGES = {
+    "limits.md": limits_page,
+    "settings.md": settings_page,
+    "indicators.md": indicators_page,
+    "json.md": json_page,
+}
 
 
 def _list(names: tuple[str, ...] | list[str], last: str = "and") -> str:

@@ -124,6 +124,106 @@ def test_a_query_that_fails_is_failed_for_the_driver_s_reason(here: Path) -> Non
     assert not ran.entry.events
 
 
+MISSING_FACE = {"DF-RENDER-INPUT-INVALID", "ERR-FILE-NOT-FOUND"}
+"""The codes of a face that is not there, to 0.2.0 and from 0.3.0 on."""
+NOT_VALID = {"DF-COMPILE-EXTRA-FIELD", "ERR-EXTRA-FIELD"}
+
+
+@scenario("commands")
+@pytest.mark.parametrize(
+    ("command", "codes"),
+    [
+        (["render", "faces/nope.yml"], MISSING_FACE),
+        (["render", "faces/nope.yml", "--json-errors"], MISSING_FACE),
+        (["render", "faces/wrong.yml"], NOT_VALID),
+        (["validate", "faces/wrong.yml"], NOT_VALID),
+        (["validate", "faces/wrong.yml", "--json"], NOT_VALID),
+        (["describe", "faces/wrong.yml"], NOT_VALID),
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_prints_a_code_and_raises_no_exception_failed_of_that_code(
+    here: Path, command: list[str], codes: set[str]
+) -> None:
+    (here / "faces/wrong.yml").write_text("title: wrong\nno_such_field: 1\n", "utf-8")
+    ran = dft(command)
+    assert (ran.code, ran.said["process.exit.code"], ran.said["dataface.outcome"]) == (1, 1, "failed")
+    assert ran.said["error.type"] == ran.said["dataface.error.code"]
+    assert ran.said["error.type"] in codes
+
+
+@scenario("commands", until="0.2.0", because="from 0.3.0 on a face that is not there has a code")
+def test_a_code_that_says_nothing_is_not_the_type_of_a_failure(here: Path) -> None:
+    said = dft(["validate", "faces/nope.yml"]).said
+    assert (said["error.type"], said["dataface.error.code"]) == ("_OTHER", "DF-UNKNOWN-INTERNAL")
+
+
+@scenario("commands", since="0.1.5", because="before 0.1.5 a render with failed charts exits with 0")
+def test_a_render_that_is_refused_for_its_charts_failed_for_the_driver_s_reason_and_code(here: Path) -> None:
+    lines = ["title: Bad", "queries:", "  bad: {source: shop, sql: SELECT nope FROM fct_orders}"]
+    lines += ["charts:", "  bad: {query: bad, type: table}", "rows: [bad]"]
+    (here / "faces/bad.yml").write_text("\n".join(lines) + "\n", "utf-8")
+    ran = dft(["render", "faces/bad.yml", "--format", "text"])
+    assert (ran.code, ran.said["dataface.outcome"]) == (1, "failed")
+    assert ran.said["dataface.degradation.reasons"] == ("all_charts_failed",)
+    assert ran.said["error.type"] == "BinderException"
+    assert ran.said["dataface.error.code"].endswith("-BINDER-UNKNOWN-COLUMN")
+
+
+@scenario(
+    "commands", since="0.2.0", because="before 0.2.0 an unknown type of source is no source, and no error"
+)
+@pytest.mark.parametrize("command", ["render", "query"])
+def test_an_exception_that_a_command_prints_or_raises_is_what_it_failed_of(here: Path, command: str) -> None:
+    file = here / "dataface.yml"
+    before = file.read_text("utf-8")
+    file.write_text("sources:\n  shop: {type: nosuch, path: shop.duckdb}\n", "utf-8")
+    try:
+        ran = dft({"render": RENDER, "query": query("shop", "SELECT 1 AS one")}[command])
+    finally:
+        file.write_text(before, "utf-8")
+    assert (ran.code, ran.said["dataface.outcome"]) == (1, "failed")
+    assert ran.said["error.type"] == "CompilationError"
+    assert ran.said["dataface.error.code"].endswith("-SOURCE-CONFIG-INVALID")
+
+
+@scenario("commands", since="0.2.0", because="before 0.2.0 a command has no cache that lasts")
+def test_a_command_with_a_cache_that_lasts_answers_an_earlier_failure_and_says_so(
+    here: Path, tmp_path: Path
+) -> None:
+    lines = ["title: Kept", "queries:", "  kept: {source: shop, sql: SELECT never FROM fct_orders}"]
+    lines += ["charts:", "  kept: {query: kept, type: table}", "rows: [kept]"]
+    (here / "faces/kept.yml").write_text("\n".join(lines) + "\n", "utf-8")
+    command = ["render", "faces/kept.yml", "--format", "text", "--cache", str(tmp_path / "results.duckdb")]
+    first, second = dft(command), dft(command)
+    assert first.said["dataface.outcome"] == second.said["dataface.outcome"] == "failed"
+    assert first.said["dataface.degradation.reasons"] == ("all_charts_failed",)
+    assert second.said["dataface.degradation.reasons"] == ("all_charts_failed", "failure_cached")
+
+
+@scenario("commands", since="0.3.0", because="before 0.3.0 what is no project is served like one")
+def test_a_command_that_ends_in_the_place_of_an_exception_failed_of_that(here: Path, tmp_path: Path) -> None:
+    said = dft([*RENDER, "--project-dir", str(tmp_path)]).said
+    assert (said["dataface.outcome"], said["error.type"]) == ("failed", "ProjectNotFoundError")
+
+
+@scenario("commands")
+def test_a_database_that_another_process_has_locked_fails_for_the_driver_s_reason(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A project of its own: before 0.3.0 this process would have the database of the others open.
+    monkeypatch.chdir(project)
+    hold = "import duckdb, sys; kept = duckdb.connect(sys.argv[1]); print(flush=True); sys.stdin.read()"
+    holder = [sys.executable, "-c", hold, str(project / "shop.duckdb")]
+    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        ran = dft(query("shop", "SELECT count(*) AS orders FROM fct_orders"))
+        other.communicate()
+    assert (ran.code, ran.said["dataface.outcome"], ran.said["error.type"]) == (1, "failed", "IOException")
+    assert dft(query("shop", "SELECT count(*) AS orders FROM fct_orders")).said["dataface.outcome"] == "ok"
+
+
 @scenario("commands")
 def test_a_command_that_cannot_be_read_is_failed_with_exit_code_2(here: Path) -> None:
     ran = dft(["validate", "--no-such-option"])
@@ -188,6 +288,7 @@ def test_commands_print_the_same_and_exit_alike_with_and_without_observation(her
         query("nowhere", "SELECT 1 AS one", "--json"),
         ["query", "--no-such-option"],
         ["validate", "faces/nope.yml"],
+        ["render", "faces/nope.yml", "--json-errors"],
         ["docs", "charts"],
         ["query", "--help"],
     ):

@@ -95,6 +95,19 @@ def test_a_face_that_does_not_compile_fails_the_render_with_dataface_s_code(
     assert attributes(render)["dataface.error.code"] == attributes(entry)["dataface.error.code"]
 
 
+@scenario("dashboards", since="0.4.0", because="before 0.4.0 such a render raises: YAML has no word for it")
+def test_a_tool_whose_answer_only_says_that_something_failed_tells_the_code_of_what_failed_inside(
+    project: Path, memory: Memory
+) -> None:
+    path = face(project, "gone", GONE)
+    ((answer, entry),) = answered(project, memory, tool("render_dashboard", path=path, format="yaml"))
+    assert answer.is_error
+    (render,) = inner(memory, "dashboard.render", entry)
+    for span in (render, entry):
+        assert attributes(span)["dataface.outcome"] == "failed"
+        assert attributes(span)["dataface.error.code"].endswith("-BINDER-UNKNOWN-COLUMN")
+
+
 @scenario("dashboards")
 def test_query_threads_of_a_render_stay_below_their_request(project: Path, memory: Memory) -> None:
     queries = tuple(f"SELECT {number} AS n" for number in range(6))

@@ -287,7 +287,7 @@ def sql(source: str, text: str) -> dict[str, Ask]:
     }
 
 
-SOURCES = "dataface.yml"
+SOURCES, ELSEWHERE, REVENUE = "dataface.yml", "faces/elsewhere.yml", "faces/revenue.yml"
 COUNT = "SELECT count(*) AS orders FROM fct_orders"
 ORDERS, CATALOG, LOST = face("orders"), face("catalog"), face("lost")
 QUERY = sql("shop", COUNT)
@@ -296,6 +296,18 @@ QUERY = sql("shop", COUNT)
 def _two_sources(project: Path) -> None:
     both = "sources:\n  shop: {type: duckdb, path: shop.duckdb}\n  other: {type: duckdb, path: shop.duckdb}\n"
     (project / SOURCES).write_text(both, "utf-8")
+
+
+def _face_elsewhere(project: Path) -> None:
+    (project / ELSEWHERE).write_text(
+        "title: Elsewhere\nqueries:\n  one: {source: shopp, sql: SELECT 1 AS one}\n"
+        "charts:\n  one: {query: one, type: table}\nrows: [one]\n",
+        "utf-8",
+    )
+
+
+def _unknown_type(project: Path) -> None:
+    (project / SOURCES).write_text("sources:\n  shop: {type: nosuch, path: shop.duckdb}\n", "utf-8")
 
 
 def _replaced(project: Path) -> None:
@@ -309,6 +321,23 @@ HERE = {
         *faults(),
         Fault("several_sources", "more than one source", (), (), (SOURCES,), _two_sources),
         Fault(
+            "face_elsewhere",
+            "a face that names no source of the project",
+            (),
+            (),
+            (ELSEWHERE,),
+            _face_elsewhere,
+        ),
+        Fault(
+            "face_gone",
+            "a face that was deleted",
+            (),
+            (),
+            (REVENUE,),
+            lambda project: (project / REVENUE).unlink(),
+        ),
+        Fault("source_of_no_type", "a source of a type that there is not", (), (), (SOURCES,), _unknown_type),
+        Fault(
             "database_replaced", "another file in an open one's place", (), (), (str(DATABASE),), _replaced
         ),
     )
@@ -316,9 +345,29 @@ HERE = {
 PROMPTED = {"agent": agent(tool("docs"), built=True)}
 SHOWN = [
     *shown("source_unknown", sql("shopp", COUNT), "source_substituted", twins=QUERY),
+    *shown(
+        "face_elsewhere",
+        face("elsewhere") | {"mcp": client(tool("render_dashboard", path=ELSEWHERE))},
+        twins=ORDERS | {"mcp": client(tool("render_dashboard", path="faces/orders.yml", format="text"))},
+    ),
+    *shown("face_gone", {"dashboard": page("/revenue/")}, "resource_unknown"),
+    *shown(
+        "face_gone",
+        {
+            "mcp": client(tool("render_dashboard", path=REVENUE, format="text")),
+            "cli": command("render", REVENUE, "--format", "text"),
+            "agent": face("revenue")["agent"],
+        },
+    ),
     *shown("sources_removed", ORDERS, "all_charts_failed", "source_substituted", "source_unconfigured"),
     *shown("sources_removed", {"library": library(tables)}, "source_unconfigured"),
     *shown("sources_unreadable", CATALOG, running=True),
+    *shown("source_with_a_password", CATALOG, running=True),
+    *shown(
+        "source_of_no_type",
+        CATALOG | {"mcp": client(tool("execute_query", sql=COUNT, source="shop"))},
+        running=True,
+    ),
     *shown("profile_gone", ORDERS, "all_charts_failed", "source_unconfigured"),
     *shown("profile_gone", {"library": library(query(COUNT))}, "source_unconfigured"),
     *shown("profile_not_introspected", CATALOG, "all_charts_failed"),

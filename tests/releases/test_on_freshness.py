@@ -99,6 +99,29 @@ def test_a_result_comes_from_the_cache_the_second_time(project: Path, tmp_path: 
     assert attributes(rows)["db.response.returned_rows"] == 4
 
 
+def hits(memory: Memory) -> list[bool]:
+    return sorted(attributes(span)["dataface.cache.hit"] for span in operations(memory, "cache.read"))
+
+
+@scenario("freshness")
+def test_a_look_into_the_cache_says_whether_it_had_the_result_or_the_failure(
+    project: Path, tmp_path: Path, memory: Memory
+) -> None:
+    with cached(project, tmp_path) as context:
+        render(memory, context)
+        assert hits(memory)
+        assert not any(hits(memory))
+        found = render(memory, context)
+    assert all(attributes(span)["dataface.cache.hit"] for span in found)
+    # The rows of one query and the failure of the other, for which each is asked in turn before 0.3.0.
+    assert sum(hits(memory)) == len(found) >= 2
+
+
+@scenario("freshness")
+def test_a_cache_that_raises_has_neither_hit_nor_missed() -> None:
+    assert read_cache(Call(error=OSError())) is None
+
+
 @scenario("freshness")
 def test_a_failure_that_is_answered_from_the_cache_says_so_and_one_of_the_warehouse_does_not(
     project: Path, tmp_path: Path, memory: Memory

@@ -57,6 +57,11 @@ def add_faces(project: Path) -> None:
         lines += ["charts:", *(f"  {query}_chart: {{query: {query}, type: table}}" for query in queries)]
         lines += ["rows:", *(f"  - {query}_chart" for query in queries)]
         (project / "faces" / f"{name}.yml").write_text("\n".join(lines) + "\n", "utf-8")
+    (project / "faces" / "elsewhere.yml").write_text(
+        "title: elsewhere\nqueries:\n  one: {source: nosource, sql: SELECT 1 AS one}\n"
+        "charts:\n  one: {query: one, type: table}\nrows: [one]\n",
+        "utf-8",
+    )
     (project / "faces" / "wrong.yml").write_text("title: wrong\nno_such_field: 1\n", "utf-8")
 
 
@@ -187,6 +192,39 @@ def test_a_page_of_an_unknown_source_is_degraded_though_it_answers_200(site: Sit
 
 
 @scenario("pages", since="0.1.5", because=NO_VIEWS)
+def test_a_page_of_a_table_of_an_unknown_source_is_failed_with_the_code(site: Site) -> None:
+    page = site.get("/data/nosource/main/fct_orders/")
+    assert page.reading == (422, "failed", ())
+    assert page.said["error.type"] == "422"
+    assert page.said["dataface.error.code"].endswith("-SOURCE-NOT-FOUND")
+
+
+@scenario("pages", until="0.1.5", because="from 0.2.0 on such a face does not compile")
+def test_a_face_that_names_an_unknown_source_is_answered_from_another_place(site: Site) -> None:
+    assert site.get("/elsewhere/").reading == (200, "degraded", ("source_substituted",))
+
+
+@scenario("pages", since="0.2.0", because="before 0.2.0 such a face is answered from another place")
+def test_a_face_that_names_an_unknown_source_does_not_compile_and_nothing_answers_in_its_place(
+    site: Site,
+) -> None:
+    page = site.get("/elsewhere/")
+    assert page.reading == (422, "failed", ())
+    assert page.said["dataface.error.code"].endswith("-SOURCE-NOT-FOUND")
+    assert not [span for span in page.spans if span.name == "query.execute"]
+
+
+@scenario("pages", since="0.1.5", because=NO_VIEWS)
+def test_a_page_whose_charts_only_say_that_something_failed_tells_the_code_of_what_failed_inside(
+    site: Site,
+) -> None:
+    page = site.get("/data/othersource/")  # of its own, as a failure is kept
+    assert page.said["dataface.error.code"].endswith("-SOURCE-NOT-FOUND")
+    (render,) = [span for span in page.spans if span.name == "dashboard.render"]
+    assert attributes(render)["dataface.error.code"] == page.said["dataface.error.code"]
+
+
+@scenario("pages", since="0.1.5", because=NO_VIEWS)
 def test_a_page_of_an_unknown_table_is_failed_with_the_reason(site: Site) -> None:
     page = site.get("/data/shop/main/nope/")
     assert page.reading == (500, "failed", ("object_unknown",))
@@ -206,6 +244,8 @@ def test_an_inspect_page_is_healthy_where_the_model_is(site: Site) -> None:
 def test_an_inspect_page_of_an_unknown_model_is_degraded_though_it_answers_200(site: Site) -> None:
     page = site.get("/inspect/model/?model=nope")
     assert page.reading == (200, "degraded", ("all_charts_failed", "object_unknown"))
+    # Of its two charts the first has no code of its own.
+    assert page.said["dataface.error.code"].endswith("-BINDER-UNKNOWN-COLUMN")
 
 
 @scenario("pages")

@@ -101,6 +101,9 @@ def traces(
     outcome: Annotated[str | None, typer.Option(help="Only degraded, failed or ok ones.")] = None,
     reason: Annotated[str | None, typer.Option(help="Only those with this reason.")] = None,
     operation: Annotated[str | None, typer.Option(help="Only this operation, as tool.call.")] = None,
+    surface: Annotated[str | None, typer.Option(help="Only this surface, as mcp or dashboard.")] = None,
+    client: Annotated[str | None, typer.Option(help="Only this client, as claude_code.")] = None,
+    pid: Annotated[int | None, typer.Option(min=1, help="Only what this process served.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 20,
     as_json: AsJson = False,
 ) -> None:
@@ -112,10 +115,12 @@ def traces(
         ("--outcome", outcome, names.OUTCOMES),
         ("--reason", reason, names.REASONS),
         ("--operation", operation, names.OPERATIONS),
+        ("--surface", surface, names.SURFACES),
+        ("--client", client, names.CLIENTS),
     ):
         if value is not None and value not in known:
             _stop(f"{option} {value!r} is not known; there is {', '.join(sorted(known))}")
-    chosen = screen.Filter(_window(since), outcome, reason, operation, limit)
+    chosen = screen.Filter(_window(since), outcome, reason, operation, surface, client, pid, limit)
     screen.listing(_place(project, state_dir), chosen, as_json=as_json)
 
 

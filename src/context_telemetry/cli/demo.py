@@ -7,7 +7,6 @@ import shutil
 import sys
 from pathlib import Path
 
-from rich.rule import Rule
 from rich.text import Text
 
 from context_telemetry.cli import status as status_screen
@@ -28,22 +27,22 @@ def show(directory: Path | None, *, keep: bool) -> int:
     history = History(place.folder)
     found = traces.calls(history, traces.Filter(None, outcome="degraded", limit=_SHOWN))
 
-    console.print(Rule("context-telemetry status", align="left"))
+    console.print(text.Title("context-telemetry status"))
     console.print(status_screen.screen(status_screen.look(place, None)))
-    console.print(Rule("context-telemetry traces --outcome degraded", align="left"))
+    console.print(text.Title("context-telemetry traces --outcome degraded"))
     console.print(traces.table(found))
     if found:
         # The newest: it met what was broken last, a column that a chart needs.
         told = history.trace(found[0].trace_id)
-        console.print(Rule(f"context-telemetry trace {told[0].trace_id[: text.SHOWN_ID]}", align="left"))
-        console.print(traces.tree(told))
+        console.print(text.Title(f"context-telemetry trace {told[0].trace_id[: text.SHOWN_ID]}"))
+        console.print(traces.tree(told, place))
 
     seen = {reason.reason for reason in history.reasons()}
     missed = [fault.name for fault in done.faults if not set(fault.reasons) <= seen]
     if missed:
         console.print(Text(f"not seen: {', '.join(missed)}", "red"))
     if keep:
-        console.print(Rule("look into it", align="left"))
+        console.print(text.Title("look into it"))
         before = (
             f"cd {shlex.quote(str(done.project))} && "
             f"CONTEXT_TELEMETRY_STATE_DIR={shlex.quote(str(done.state_dir))} {_ourselves()}"

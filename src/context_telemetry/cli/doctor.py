@@ -1,34 +1,26 @@
 """`doctor`: what is installed and observed, where telemetry goes, what is unguarded or not configured.
 
-It looks at the Python that it runs in and at this project's settings. What a host does with providers of its
-own it cannot see, and says so.
+It looks at the Python that it runs in and at this project's settings; what observed processes have said of
+themselves is in `recorded`. What a host does with providers of its own it cannot see, and says so.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
-from rich.table import Table
-from rich.text import Text
-
-from context_telemetry.cli import text
+from context_telemetry.cli import checks, documents, text
+from context_telemetry.cli.checks import Check
 from context_telemetry.cli.place import PROJECT_VARIABLE, NoProject, root_of
 from context_telemetry.history.files import find as find_files
-
-SCHEMA = "context-telemetry.doctor/1"
-
-State = Literal["ok", "note", "wrong"]
 
 _CONNECT_SECONDS = 1.0
 _OTLP = frozenset({"otlp_proto_grpc", "otlp_proto_http"})
@@ -38,47 +30,16 @@ _NOT_PLACED = {
     "failed": "changed: this Dataface has them otherwise than the readers know, and they are left alone",
     "waiting": "not tried",
 }
-_STYLE = {"ok": "green", "note": "yellow", "wrong": "red"}
-_MARK = {"ok": "✓", "note": "!", "wrong": "✗"}
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing looked at: `wrong` is to be repaired, a `note` is worth knowing."""
-
-    section: str
-    name: str
-    state: State
-    found: str
-    advice: str = ""
 
 
 def examine(project: Path | None, state_dir: Path | None, *, as_json: bool) -> int:
     """Print what was found; 1 when something is wrong, else 0."""
-    checks = [*_installed(), *_hooks(), *_telemetry(project, state_dir)]
-    code = 1 if any(check.state == "wrong" for check in checks) else 0
+    found = [*_installed(), *_hooks(), *_telemetry(project, state_dir)]
+    code = 1 if any(check.state == "wrong" for check in found) else 0
     if as_json:
-        print(
-            json.dumps(
-                {"schema": SCHEMA, "exit_code": code, "checks": [asdict(each) for each in checks]}, indent=2
-            )
-        )
-        return code
-    console = text.console()
-    section = ""
-    rows = Table.grid(padding=(0, 2, 0, 0))
-    rows.add_column(no_wrap=True)
-    rows.add_column(no_wrap=True)
-    rows.add_column(overflow="fold")
-    for check in checks:
-        if check.section != section:
-            section = check.section
-            rows.add_row("", Text(section, "bold"))
-        found = Text(check.found)
-        if check.advice:
-            found.append(f"\n{check.advice}", _STYLE[check.state])
-        rows.add_row(Text(_MARK[check.state], _STYLE[check.state]), check.name, found)
-    console.print(rows)
+        documents.show(documents.doctor(found, code))
+    else:
+        text.console().print(checks.table(found))
     return code
 
 
@@ -162,7 +123,7 @@ def _telemetry(project: Path | None, state_dir: Path | None) -> Iterator[Check]:
     from context_telemetry.pipeline.destination import FILES, destination
     from context_telemetry.settings import is_disabled, load_lenient, project_folder
 
-    section = "telemetry"
+    section, folder = "telemetry", None
     try:
         root = root_of(project)
     except NoProject as error:
@@ -205,10 +166,15 @@ def _telemetry(project: Path | None, state_dir: Path | None) -> Iterator[Check]:
         if asked:
             yield Check(section, "goes to", "note", "local files are used instead")
         if root:
-            yield _folder(section, project_folder(state_dir or settings.state_dir, root))
+            folder = project_folder(state_dir or settings.state_dir, root)
+            yield _folder(section, folder)
         else:
             yield Check(section, "goes to", "note", "local files of the project", "no project, no files")
     yield from _guard("guard", content=settings.content)
+    if folder is not None:
+        from context_telemetry.cli.recorded import recorded
+
+        yield from recorded(folder)
 
 
 def _exporter_installed(signal: str, name: str) -> bool:

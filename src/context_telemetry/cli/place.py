@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,10 +27,16 @@ class Place:
     root: Path
     folder: Path
     settings: Settings
+    options: tuple[str, ...] = ()
+    """How the command that runs was told of it."""
 
     @property
     def name(self) -> str:
         return self.root.name
+
+    def command(self, *arguments: str) -> str:
+        """Another command about it, as a shell takes it."""
+        return shlex.join(("context-telemetry", *arguments, *self.options))
 
     @property
     def limits(self) -> Limits:
@@ -44,7 +51,9 @@ def find(project: Path | None, state_dir: Path | None) -> Place:
     if root is None:
         raise _none_in(Path.cwd())
     configured = settings.load(root, {**os.environ, PROJECT_VARIABLE: str(root)})
-    return Place(root, settings.project_folder(state_dir or configured.state_dir, root), configured)
+    options = {"--project": project, "--state-dir": state_dir}
+    told = tuple(word for name, value in options.items() if value for word in (name, str(value)))
+    return Place(root, settings.project_folder(state_dir or configured.state_dir, root), configured, told)
 
 
 def root_of(project: Path | None) -> Path | None:

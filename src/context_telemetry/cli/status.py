@@ -1,27 +1,34 @@
-"""`status`: the verdict of a window, as one screen or as one JSON document."""
+"""`status`: the verdict of a window, as one screen; `documents` has it as JSON."""
 
 from __future__ import annotations
 
-import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from context_telemetry.cli import text
+from context_telemetry.cli import documents, text
 from context_telemetry.cli.place import Place
 from context_telemetry.conventions import names
-from context_telemetry.health import EVERYWHERE, WHAT_TO_DO, Facts, Finding, Verdict, evaluate, facts
-from context_telemetry.history import History, ProcessSeen, Traffic
-
-SCHEMA = "context-telemetry.status/1"
+from context_telemetry.health import (
+    EVERYWHERE,
+    Facts,
+    Finding,
+    Verdict,
+    evaluate,
+    facts,
+    how,
+    what_to_do,
+)
+from context_telemetry.health.words import processes
+from context_telemetry.history import Event, History, ProcessSeen, ReasonSeen, Traffic
 
 EXIT = {"healthy": 0, "unhealthy": 1, "unknown": 3}
 
@@ -30,6 +37,7 @@ _REASONS_SHOWN = 5
 _PROCESSES_SHOWN = 6
 _IN_A_LINE = 2  # so many alike need no table to be told apart
 _FILES_NAMED = 3
+_ADVICE = "what to do"
 
 
 @dataclass(frozen=True)
@@ -55,11 +63,12 @@ def look(place: Place, seconds: float | None) -> Status:
 def once(place: Place, seconds: float | None, *, as_json: bool) -> int:
     """Print the status; the exit code."""
     seen = look(place, seconds)
+    code = EXIT[seen.verdict.state]
     if as_json:
-        print(json.dumps(document(seen), indent=2))
+        documents.show(documents.status(seen, code))
     else:
         text.console().print(screen(seen))
-    return EXIT[seen.verdict.state]
+    return code
 
 
 def watch(place: Place, seconds: float | None) -> int:
@@ -89,7 +98,7 @@ def screen(seen: Status) -> RenderableType:
     if seen.facts.traffic:
         parts += [Text(), _traffic(seen)]
     if seen.facts.traffic or seen.verdict.state != "unknown":
-        parts += [Text(), *_indicators(seen.verdict)]
+        parts += [Text(), *_indicators(seen)]
     if seen.facts.reasons:
         parts += [Text(), *_reasons(seen)]
     if footer := [*_processes(seen), *_footer(seen)]:
@@ -129,7 +138,25 @@ def _why_nothing(seen: Status) -> Iterator[str]:
     if last is not None:
         yield f"last written {text.ago(last, seen.now)}: look further back with --since"
     elif not why:
-        yield f"no files in {seen.place.folder}: start a command with `context-telemetry run --`"
+        yield _who_waits(seen) or (
+            f"no files in {seen.place.folder}: start a command with `context-telemetry run --`"
+        )
+
+
+def _who_waits(seen: Status) -> str:
+    """Who records and was not called: a process says its state when recording begins and when it ends."""
+    states = [each for each in seen.history.events if each.name == names.EVENT_CONTEXT_TELEMETRY_STATE]
+    if not states:
+        return ""
+    said = Counter(each.instance for each in states)
+
+    def told(which: list[Event]) -> str:
+        pids = list(dict.fromkeys(each.pid for each in reversed(which) if each.pid is not None))
+        return f"{processes(pids)} {{}} {text.ago(which[-1].time, seen.now)}"
+
+    if waiting := [each for each in states if said[each.instance] == 1]:
+        return f"no calls recorded yet: {told(waiting).format('began to record')}"
+    return f"no calls recorded: {told(states).format('ended')} without one"
 
 
 def _table(*columns: tuple[str, str]) -> Table:
@@ -141,8 +168,8 @@ def _table(*columns: tuple[str, str]) -> Table:
 
 def _traffic(seen: Status) -> RenderableType:
     cells: dict[str, Callable[[Traffic], RenderableType]] = {
-        "surface": lambda row: row.surface,
-        "client": lambda row: row.client,
+        "surface": lambda row: row.surface or "-",
+        "client": lambda row: row.client or "-",
         "calls": lambda row: f"{row.served:,}",
         "ok": lambda row: f"{row.ok:,}",
         "degr.": lambda row: _count(row.degraded, "yellow"),
@@ -179,29 +206,38 @@ def _against(form: Any, value: float | None, limit: float | None) -> Text:
     return shown.append(f"/{form(limit)}", "dim") if limit is not None else shown
 
 
-def _indicators(verdict: Verdict) -> Iterator[RenderableType]:
+def _indicators(seen: Status) -> Iterator[RenderableType]:
+    verdict = seen.verdict
+    unknown = _notable_unknown(verdict) if seen.facts.traffic else []  # else the headline has said it of all
     table = _table(
         ("", "left"), ("indicator", "left"), ("surface", "left"), ("value", "right"), ("limit", "right")
     )
     table.add_column("")
-    for finding in [*verdict.of("unhealthy"), *_notable_unknown(verdict)]:
-        style = text.STATE_STYLE[finding.state]
+    too_few = [finding for finding in verdict.of("healthy") if finding.too_few]
+    for finding in [*verdict.of("unhealthy"), *unknown, *too_few]:
+        style = "dim" if finding.too_few else text.STATE_STYLE[finding.state]
         table.add_row(
-            Text(text.STATE_MARK[finding.state], style),
+            Text("~" if finding.too_few else text.STATE_MARK[finding.state], style),
             Text(finding.indicator.name, style),
-            "" if finding.surface == EVERYWHERE else finding.surface,
+            "" if finding.surface == EVERYWHERE else finding.surface or "-",
             _value(finding),
             _limit(finding),
-            _last(finding.detail or (finding.indicator.bad if finding.state == "unknown" else "")),
+            _last(_detail(finding)),
         )
     if table.row_count:
         yield table
-    bad = {finding.indicator.name for finding in verdict.of("unhealthy")}
+    told = {finding.indicator.name for finding in [*verdict.of("unhealthy"), *too_few]}
     good = dict.fromkeys(
-        each.indicator.good for each in verdict.of("healthy") if each.indicator.name not in bad
+        each.indicator.good for each in verdict.of("healthy") if each.indicator.name not in told
     )
     if good:
         yield Text.assemble((text.STATE_MARK["healthy"] + " ", "green"), (", ".join(good), "dim"))
+
+
+def _detail(finding: Finding) -> str:
+    if finding.too_few:
+        return f"too few to judge: {finding.bad} of {finding.minimum}"
+    return finding.detail or ("nothing to judge by" if finding.state == "unknown" else "")
 
 
 def _notable_unknown(verdict: Verdict) -> list[Finding]:
@@ -221,22 +257,47 @@ def _limit(finding: Finding) -> str:
 
 
 def _reasons(seen: Status) -> Iterator[RenderableType]:
-    table = _table(("reason", "left"), ("calls", "right"), ("last", "left"), ("trace", "left"))
-    table.add_column("what to do")
+    """What is wrong, where, and what to do. Surfaces and processes are told where there are several."""
     shown, more = seen.facts.reasons[:_REASONS_SHOWN], seen.facts.reasons[_REASONS_SHOWN:]
     if len(more) == 1:  # the line that would tell of it has room for it
         shown, more = seen.facts.reasons, []
-    for reason in shown:
-        table.add_row(
-            Text(reason.reason, "yellow"),
-            f"{reason.count:,}",
-            text.ago(reason.last, seen.now),
-            reason.trace_id[: text.SHOWN_ID],
-            _last(WHAT_TO_DO.get(reason.reason, "")),
-        )
-    yield table
+    cells: dict[str, Callable[[ReasonSeen], RenderableType]] = {
+        "reason": lambda each: Text(each.reason, "yellow"),
+        "surface": lambda each: each.surface or "-",
+        "calls": lambda each: f"{each.count:,}",
+        "last": lambda each: text.ago(each.last, seen.now),
+        "trace": lambda each: each.trace_id[: text.SHOWN_ID],
+        "process": lambda each: _pids(each.pids),
+        _ADVICE: lambda each: _last(what_to_do(each.reason, each.pids)),
+    }
+    alike = set()
+    if len({row.surface for row in seen.facts.traffic}) == 1:
+        alike.add("surface")
+    if len(seen.facts.processes) == 1:
+        alike.add("process")
+
+    def make(without: AbstractSet[str]) -> Table:
+        named = [name for name in cells if name not in without | alike]
+        table = _table(*((name, "right" if name == "calls" else "left") for name in named[:-1]))
+        table.add_column(_ADVICE)
+        for each in shown:
+            table.add_row(*(cells[name](each) for name in named))
+        return table
+
+    yield text.Fitting(make, ("process", "last"), whole=_ADVICE)
+    for reason in dict.fromkeys(each.reason for each in seen.facts.reasons):
+        if words := how(reason, seen.place.folder):
+            yield Text(f"{reason}: {words}", "dim", overflow="fold")
     if more:
-        yield Text(f"and {len(more)} more: context-telemetry traces", "dim")
+        named = ", ".join(dict.fromkeys(each.reason for each in more))
+        command = seen.place.command(
+            "traces", "--since", text.since(seen.seconds), "--reason", more[0].reason
+        )
+        yield Text(f"and {len(more)} more: {named}\n{command}", "dim", overflow="fold")
+
+
+def _pids(pids: tuple[int, ...]) -> str:
+    return f"{pids[0] if pids else '-'}{f' +{len(pids) - 1}' if pids[1:] else ''}"
 
 
 def _processes(seen: Status) -> Iterator[RenderableType]:
@@ -246,14 +307,15 @@ def _processes(seen: Status) -> Iterator[RenderableType]:
         return
     if len(known) <= _IN_A_LINE and len({each.release for each in known}) == 1:
         named = (
-            f"{each.pid or '-'} (Dataface {each.release}, {text.ago(each.last, seen.now)})" for each in known
+            f"{each.pid or '-'} (Dataface {each.release or '-'}, {text.ago(each.last, seen.now)})"
+            for each in known
         )
         yield Text(f"processes {', '.join(named)}", "dim")
         return
     shown = known[:_PROCESSES_SHOWN] if len(known) > _PROCESSES_SHOWN + 1 else known
     cells: dict[str, Callable[[ProcessSeen], RenderableType]] = {
         "process": lambda each: str(each.pid or "-"),
-        "Dataface": lambda each: each.release,
+        "Dataface": lambda each: each.release or "-",
         "surface": lambda each: ", ".join(each.surfaces) or "-",
         "client": lambda each: ", ".join(each.clients) or "-",
         "since": lambda each: text.ago(each.first, seen.now),
@@ -272,7 +334,7 @@ def _processes(seen: Status) -> Iterator[RenderableType]:
     yield text.Fitting(make, ("client", "since"))
     if len(shown) < len(known):
         quiet = known[len(shown) :]
-        releases = ", ".join(sorted({each.release for each in quiet}))
+        releases = ", ".join(sorted({each.release or "-" for each in quiet}))
         bad = sum(each.not_ok for each in quiet)
         yield Text(f"and {len(quiet)} more (Dataface {releases}), {text.counted(bad, 'call')} not ok", "dim")
 
@@ -286,88 +348,3 @@ def _footer(seen: Status) -> Iterator[RenderableType]:
     if cut := seen.history.cut_lines:
         named = ", ".join(list(cut)[:_FILES_NAMED])
         yield Text(f"! {text.counted(sum(cut.values()), 'cut line')} skipped in {named}", "yellow")
-
-
-# The document
-
-
-def document(seen: Status) -> dict[str, Any]:
-    """The status as JSON, of the schema that `schema` names: while its number stands, keys are only added.
-
-    Times are ISO 8601 in UTC, durations and ages seconds, sizes bytes, ratios 0 to 1; null is "not known".
-    """
-    verdict, history = seen.verdict, seen.history
-    return {
-        "schema": SCHEMA,
-        "state": verdict.state,
-        "reason": verdict.reason,
-        "exit_code": EXIT[verdict.state],
-        "project": {"name": seen.place.name, "root": str(seen.place.root)},
-        "folder": str(seen.place.folder),
-        "generated_at": _iso(seen.now),
-        "since": _iso(history.since) if history.since is not None else None,
-        "window_seconds": seen.seconds,
-        "traffic": [
-            {
-                "surface": row.surface,
-                "client": row.client,
-                "served": row.served,
-                "ok": row.ok,
-                "degraded": row.degraded,
-                "failed": row.failed,
-                "p95_seconds": row.p95_seconds,
-                "largest_payload": {"bytes": row.largest_bytes, "limit": row.largest_limit},
-                "oldest": {
-                    "age_seconds": row.oldest_age,
-                    "layer": row.oldest_layer,
-                    "promise": row.oldest_limit,
-                },
-            }
-            for row in seen.facts.traffic
-        ],
-        "indicators": [
-            {
-                "name": finding.indicator.name,
-                "surface": finding.surface,
-                "state": finding.state,
-                "value": finding.value,
-                "limit": finding.limit,
-                "unit": finding.indicator.unit,
-                "count": finding.count,
-                "severity": finding.indicator.severity,
-                "measures": finding.indicator.measures,
-                "notices": finding.indicator.notices,
-                "detail": finding.detail,
-            }
-            for finding in verdict.findings
-        ],
-        "reasons": [
-            {
-                **asdict(reason),
-                "first": _iso(reason.first),
-                "last": _iso(reason.last),
-                "what_to_do": WHAT_TO_DO.get(reason.reason),
-            }
-            for reason in seen.facts.reasons
-        ],
-        "served": [asdict(row) for row in history.served()],
-        "payloads": [asdict(row) for row in seen.facts.sizes],
-        "ages": [asdict(row) for row in seen.facts.ages],
-        "durations": [asdict(row) for row in history.durations()],
-        "artifacts": [
-            {"time": _iso(event.time), **event.attributes}
-            for event in history.last_events(names.EVENT_DATAFACE_ARTIFACT_CHANGED, names.DATAFACE_ARTIFACT)
-        ],
-        "processes": [
-            {**asdict(process), "first": _iso(process.first), "last": _iso(process.last)}
-            for process in seen.facts.processes
-        ],
-        "unreadable": [asdict(each) for each in history.unreadable],
-        "cut_lines": dict(history.cut_lines),
-    }
-
-
-def _iso(moment: float) -> str:
-    return (
-        datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )

@@ -12,6 +12,7 @@ from typing import TextIO
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
+from rich.rule import Rule
 from rich.table import Column, Table
 
 from context_telemetry.health.words import counted, lasting
@@ -30,14 +31,18 @@ _WINDOW = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w)")
 # Ten years: longer than anything is kept, and short of where dates end.
 _LONGEST = 315_360_000.0
 
-# Wide enough that no error code is cut before grep sees it.
-_PIPED_WIDTH = 200
+# Where there is no terminal nothing is cut or wrapped: grep is to see every line whole.
+_UNBOUNDED = 10_000
+_RULE = 100
 
 
 def console(stream: TextIO | None = None, *, markup: bool = False) -> Console:
-    """A console for stdout (or `stream`): coloured only on a terminal, and wide enough when piped."""
+    """A console for stdout (or `stream`): coloured only on a terminal.
+
+    What is not a terminal is as wide as its lines, unless `COLUMNS` says how wide it is: as `watch` does.
+    """
     file = stream or sys.stdout
-    width = None if file.isatty() or os.environ.get("COLUMNS") else _PIPED_WIDTH
+    width = None if file.isatty() or os.environ.get("COLUMNS") else _UNBOUNDED
     return Console(file=file, width=width, highlight=False, emoji=False, markup=markup, legacy_windows=False)
 
 
@@ -48,20 +53,36 @@ class Fitting:
     make: Callable[[AbstractSet[str]], Table]
     spare: Sequence[str]
     """`make` gives the table without the columns that it is called with."""
+    whole: str = ""
+    """A column that is cut only where nothing is left to be left out."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        unbounded = options.update(max_width=10_000)
+        unbounded = options.update(max_width=_UNBOUNDED)
         for count in range(len(self.spare) + 1):
             table = self.make(frozenset(self.spare[:count]))
             gaps = sum(table.padding[1::2]) * (len(table.columns) - 1)
-            if gaps + sum(_needed(console, unbounded, each) for each in table.columns) <= options.max_width:
+            if (
+                gaps + sum(self._needed(console, unbounded, each) for each in table.columns)
+                <= options.max_width
+            ):
                 break
         yield table
 
+    def _needed(self, console: Console, options: ConsoleOptions, column: Column) -> int:
+        measured = [Measurement.get(console, options, each) for each in (column.header, *column.cells)]
+        whole = column.no_wrap or column.header == self.whole
+        return max(each.maximum if whole else each.minimum for each in measured)
 
-def _needed(console: Console, options: ConsoleOptions, column: Column) -> int:
-    measured = [Measurement.get(console, options, each) for each in (column.header, *column.cells)]
-    return max(each.maximum if column.no_wrap else each.minimum for each in measured)
+
+@dataclass(frozen=True)
+class Title:
+    """A line with words in it, no longer than a screen is wide."""
+
+    words: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = min(options.max_width, _RULE)
+        yield from Rule(self.words, align="left").__rich_console__(console, options.update(width=width))
 
 
 def window(text: str) -> float | None:
@@ -75,6 +96,14 @@ def window(text: str) -> float | None:
     if seconds > _LONGEST:
         raise ValueError(f"{text!r} is longer than ten years: write all")
     return seconds
+
+
+def since(seconds: float | None) -> str:
+    """A length of time as `window` reads it."""
+    if seconds is None:
+        return "all"
+    unit = next(unit for unit in ("d", "h", "min", "s") if unit == "s" or not seconds % _UNITS[unit])
+    return f"{seconds / _UNITS[unit]:.12g}{unit}"
 
 
 def ago(moment: float, now: float) -> str:

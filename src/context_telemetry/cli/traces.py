@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
-from datetime import date, datetime, timezone
-from typing import Any
+from datetime import date, datetime
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from context_telemetry.cli import text
+from context_telemetry.cli import documents, text
 from context_telemetry.cli.place import Place
 from context_telemetry.conventions import names
+from context_telemetry.health import how, what_to_do
+from context_telemetry.health.words import processes
 from context_telemetry.history import Call, History, Span
 from context_telemetry.history.records import Value
 from context_telemetry.observe.reading import COORDINATES
 
-LIST_SCHEMA = "context-telemetry.traces/1"
-TRACE_SCHEMA = "context-telemetry.trace/1"
-
 _BAR, _TOOK = 12, 6
 _TARGET_LEAST = 16
 _TARGETS = (names.MCP_RESOURCE_URI, names.DATAFACE_PAGE, names.DATAFACE_FACE)
-_KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,9 @@ class Filter:
     outcome: str | None = None
     reason: str | None = None
     operation: str | None = None
+    surface: str | None = None
+    client: str | None = None
+    pid: int | None = None
     limit: int = 20
 
 
@@ -47,31 +46,29 @@ def listing(place: Place, chosen: Filter, *, as_json: bool) -> None:
     since = None if chosen.seconds is None else time.time() - chosen.seconds
     found = calls(History(place.folder, since=since), chosen)
     if as_json:
-        print(json.dumps({"schema": LIST_SCHEMA, "calls": [asdict(call) for call in found]}, indent=2))
+        documents.show(documents.traces(found))
     else:
         text.console().print(table(found))
 
 
 def calls(history: History, chosen: Filter) -> list[Call]:
     """The calls that match."""
-    return history.calls(
-        outcome=chosen.outcome, reason=chosen.reason, operation=chosen.operation, limit=chosen.limit
-    )
+    asked = asdict(chosen)
+    del asked["seconds"]  # the history's own
+    return history.calls(**asked)
 
 
 def table(found: Sequence[Call]) -> RenderableType:
     """The list. What went wrong has a line of its own, so that no narrow screen cuts it."""
     if not found:
-        return Text("no call matches; look further back with --since", "dim")
+        return Text("no call matches; ask for less, or look further back with --since", "dim")
     today = datetime.now().date()
     cells: dict[str, Callable[[Call], RenderableType]] = {
         "time": lambda call: _moment(call, today),
         "trace": lambda call: call.trace_id[: text.SHOWN_ID],
-        "client": lambda call: Text(
-            call.client if call.surface == "mcp" else f"{call.surface}/{call.client}"
-        ),
+        "client": _who,
         "call": _Asked,
-        "outcome": lambda call: Text(call.outcome, text.OUTCOME_STYLE.get(call.outcome, "")),
+        "outcome": lambda call: Text(call.outcome or "-", text.OUTCOME_STYLE.get(call.outcome or "", "")),
         "took": lambda call: text.took(call.seconds),
         "size": lambda call: text.size(call.payload_bytes),
     }
@@ -88,6 +85,12 @@ def table(found: Sequence[Call]) -> RenderableType:
         return rows
 
     return text.Fitting(make, ("client", "time", "took", "size"))
+
+
+def _who(call: Call) -> str:
+    """The client, and where it does not speak MCP also what it speaks."""
+    told = (None if call.surface == "mcp" and call.client else call.surface, call.client)
+    return "/".join(each for each in told if each) or "-"
 
 
 def _moment(call: Call, today: date) -> str:
@@ -119,7 +122,7 @@ class _Asked:
 
     @property
     def _notes(self) -> Text:
-        return Text(_notes(self.call), text.OUTCOME_STYLE.get(self.call.outcome, ""), overflow="fold")
+        return Text(_notes(self.call), text.OUTCOME_STYLE.get(self.call.outcome or "", ""), overflow="fold")
 
 
 def _notes(call: Call) -> str:
@@ -131,27 +134,9 @@ def one(place: Place, trace_id: str, *, as_json: bool) -> None:
     """Print one trace. Raises TraceNotFound."""
     spans = History(place.folder).trace(trace_id)
     if as_json:
-        print(json.dumps(document(spans), indent=2))
+        documents.show(documents.trace(spans))
     else:
-        text.console().print(tree(spans))
-
-
-def document(spans: Sequence[Span]) -> dict[str, Any]:
-    """A trace as JSON data: its spans in order of their start, attributes under their conventional names."""
-    return {
-        "schema": TRACE_SCHEMA,
-        "trace_id": spans[0].trace_id,
-        "spans": [
-            {
-                **asdict(span),
-                "kind": _KINDS[span.kind] if span.kind < len(_KINDS) else span.kind,
-                "seconds": span.seconds,
-                "start": datetime.fromtimestamp(span.start, timezone.utc).isoformat(),
-                "end": datetime.fromtimestamp(span.end, timezone.utc).isoformat(),
-            }
-            for span in spans
-        ],
-    }
+        text.console().print(tree(spans, place))
 
 
 @dataclass(frozen=True)
@@ -164,7 +149,9 @@ class TraceTree:
         begun = min(span.start for span in self.spans)
         whole = max(span.end for span in self.spans) - begun
         moment = datetime.fromtimestamp(begun).strftime("%d %b %Y %H:%M:%S")
-        yield Text.assemble(("trace ", "dim"), (self.spans[0].trace_id, "bold"), (f"  {moment}", "dim"))
+        yield Text.assemble(
+            ("trace ", "dim"), (self.spans[0].trace_id, "bold"), (f"  {moment}{self._process}", "dim")
+        )
         lines = [*self._lines(options.max_width - _BAR - _TOOK - 4)]
         rows = Table.grid(padding=(0, 2, 0, 0))
         rows.add_column(
@@ -182,6 +169,11 @@ class TraceTree:
                 rows.add_row(line, Text(text.took(span.seconds), "" if ours else "dim"), bar)
         yield rows
 
+    @property
+    def _process(self) -> str:
+        pids = list(dict.fromkeys(span.pid for span in self.spans if span.pid is not None))
+        return f"  {processes(pids)}" if pids else ""
+
     def _lines(self, room: int) -> Iterator[tuple[Text, Span | None]]:
         """Each span's own line with the span, then its notes without."""
         for span, lead, below in _walk(self.spans):
@@ -190,9 +182,19 @@ class TraceTree:
                 yield Text(below, "dim").append_text(note), None
 
 
-def tree(spans: Sequence[Span]) -> RenderableType:
-    """The tree of one trace."""
-    return TraceTree(spans)
+def tree(spans: Sequence[Span], place: Place) -> RenderableType:
+    """The tree of one trace, and what to do about the reasons in it."""
+    advice = Table.grid(padding=(0, 2, 0, 0))
+    advice.add_column(no_wrap=True)
+    advice.add_column(overflow="fold")
+    met: dict[str, list[int]] = {}
+    for span in spans:
+        for reason in _strings(span.attributes.get(names.DATAFACE_DEGRADATION_REASONS)):
+            met.setdefault(reason, []).extend([] if span.pid is None else [span.pid])
+    for reason, pids in met.items():
+        words = (what_to_do(reason, list(dict.fromkeys(pids))), how(reason, place.folder))
+        advice.add_row(Text(reason, "yellow"), "; ".join(each for each in words if each))
+    return Group(TraceTree(spans), Text(), advice) if met else TraceTree(spans)
 
 
 def _walk(spans: Sequence[Span]) -> Iterator[tuple[Span, str, str]]:

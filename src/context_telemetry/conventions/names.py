@@ -86,6 +86,11 @@ CONTEXT_TELEMETRY_HOOKS_MISSING: Final = "context_telemetry.hooks.missing"
 CONTEXT_TELEMETRY_PLACE: Final = "context_telemetry.place"
 """The part of the library where it happened."""
 
+CONTEXT_TELEMETRY_RECORDER_FALLBACKS: Final = "context_telemetry.recorder.fallbacks"
+"""Why calls are recorded by the SDK's own spans or histograms, which cost more: `host` (the providers are
+the host's), `span_processor` (one was added), `sdk_metrics` (the SDK counts its spans),
+`exemplar_filter` or `aggregation` (another one is asked for), `unknown_sdk`."""
+
 DATAFACE_AGENT_MODEL_CALLS: Final = "dataface.agent.model_calls"
 """Calls of the model in the turn."""
 
@@ -106,6 +111,9 @@ DATAFACE_ARTIFACT_BUILT_AT: Final = "dataface.artifact.built_at"
 
 DATAFACE_ARTIFACT_STATE: Final = "dataface.artifact.state"
 """What the artefact was found to be."""
+
+DATAFACE_CACHE_HIT: Final = "dataface.cache.hit"
+"""Whether the cache had what it was asked for, be it a result or the failure of an earlier attempt."""
 
 DATAFACE_CATALOG_COLUMN: Final = "dataface.catalog.column"
 """The column that was asked for."""
@@ -243,8 +251,8 @@ DB_SYSTEM_NAME: Final = "db.system.name"
 """The database system that answered."""
 
 ERROR_TYPE: Final = "error.type"
-"""The JSON-RPC code, `tool_error`, a page's HTTP status, an agent's stop, a known exception class, or
-`_OTHER`. Never a message."""
+"""The JSON-RPC code, `tool_error`, a page's HTTP status, an agent's stop, a known exception class, the
+code that a command printed and raised no exception with, or `_OTHER`. Never a message."""
 
 GEN_AI_AGENT_NAME: Final = "gen_ai.agent.name"
 """The agent, as its profile is named."""

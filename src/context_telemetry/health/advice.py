@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
+from context_telemetry.health.words import processes
+
 WHAT_TO_DO: dict[str, str] = {
     "source_substituted": "name a configured source",
     "source_unconfigured": "configure `sources:`",
     "object_unknown": "was it renamed or dropped?",
-    "resource_unknown": "ask for one that exists",
+    "resource_unknown": "correct the name or the link",
     "manifest_missing": "run `dbt parse`",
     "manifest_unreadable": "run `dbt parse`: it is broken",
     "manifest_incomplete": "run `dbt parse`: no nodes",
     "manifest_substituted": "run `dbt parse`: old snapshot",
     "manifest_stale": "run `dbt parse`: models moved",
     "profile_stale": "profile the tables again",
-    "enrichment_lost": "restore descriptions, or accept",
+    "enrichment_lost": "restore them, or accept it",
     "layer_unavailable": "install the dbt adapter",
     "face_unreadable": "`dft validate` the faces",
     "charts_failed": "`dft validate` the face",
@@ -23,7 +28,21 @@ WHAT_TO_DO: dict[str, str] = {
     "instructions_truncated": "shorten them to the limit",
     "result_stale": "refresh, or shorten the ttl",
     "failure_cached": "repair, then refresh",
-    "handle_outlived_file": "restart the process",
+    "handle_outlived_file": "restart {processes}",
     "payload_over_budget": "ask for less, or raise limits",
 }
 """Every reason of the conventions has its words; a test says so."""
+
+
+def what_to_do(reason: str, pids: Sequence[int] = ()) -> str:
+    """The words for a reason that these processes met; empty for one that is not in the conventions."""
+    return WHAT_TO_DO.get(reason, "").replace("{processes}", processes(pids))
+
+
+def how(reason: str, folder: Path) -> str:
+    """What the few words leave out, where they leave out anything: a path in the project's state folder."""
+    if reason != "enrichment_lost":
+        return ""
+    from context_telemetry.instrumentation.enrichment import RECORD  # here, because only this asks for it
+
+    return f"to accept the descriptions as they are now, delete {folder / RECORD}"

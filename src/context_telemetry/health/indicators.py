@@ -5,12 +5,12 @@ An indicator measures; `evaluate` compares. Local verdicts come from here, as ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from context_telemetry.conventions import names
-from context_telemetry.health.words import counted, lasting
+from context_telemetry.health.words import counted, lasting, processes
 from context_telemetry.history import Event, ProcessSeen, ReasonSeen, Spread, Traffic, Unresolved
 
 EVERYWHERE = "*"
@@ -38,7 +38,7 @@ class Facts:
 class Measured:
     """`bad` ones among `count`. Nothing counted is nothing known."""
 
-    surface: str
+    surface: str | None
     bad: int
     count: int
     detail: str = ""
@@ -73,9 +73,14 @@ def _telemetry_silent(facts: Facts) -> Iterable[Measured]:
 
 def _degraded(facts: Facts) -> Iterable[Measured]:
     for surface, served in _served(facts).items():
-        degraded = sum(row.degraded for row in facts.traffic if row.surface == surface)
-        reasons = [seen.reason for seen in facts.reasons if seen.surface == surface]
-        yield Measured(surface, degraded, served, ", ".join(reasons) if degraded else "")
+        # A page that is not there says so to whoever mistyped its address: a name that does not resolve, counted below.
+        rows = [row for row in facts.traffic if row.surface == surface]
+        not_there = sum(row.not_there for row in rows)
+        degraded = sum(row.degraded for row in rows) - not_there
+        seen = {each.reason: each.count for each in facts.reasons if each.surface == surface}
+        if seen.get("resource_unknown") == not_there:
+            del seen["resource_unknown"]
+        yield Measured(surface, degraded, served, ", ".join(seen) if degraded else "")
 
 
 def _failed(facts: Facts) -> Iterable[Measured]:
@@ -95,7 +100,7 @@ def _unresolved(facts: Facts) -> Iterable[Measured]:
 def _manifest_stale(facts: Facts) -> Iterable[Measured]:
     stale = {seen.surface: seen.count for seen in facts.reasons if seen.reason == "manifest_stale"}
     ages = {row.surface: row for row in facts.ages if row.name == "dbt_manifest"}
-    for surface in sorted({*stale, *ages}):
+    for surface in dict.fromkeys((*stale, *ages)):
         row = ages.get(surface)
         count = max(row.count if row else 0, stale.get(surface, 0))
         bad = max(row.over if row else 0, stale.get(surface, 0))
@@ -111,7 +116,9 @@ def _over_budget(facts: Facts) -> Iterable[Measured]:
     for surface in dict.fromkeys(row.surface for row in facts.sizes):
         rows = [row for row in facts.sizes if row.surface == surface]
         count, over = sum(row.count for row in rows), sum(row.over for row in rows)
-        worst = ", ".join(f"{row.over:,} of {counted(row.count, row.name)}" for row in rows if row.over)
+        worst = ", ".join(
+            f"{row.over:,} of {counted(row.count, row.name or 'payload')}" for row in rows if row.over
+        )
         yield Measured(surface, over, count, worst)
 
 
@@ -125,11 +132,41 @@ def _hooks_lost(facts: Facts) -> Iterable[Measured]:
 
 
 def _dropped(facts: Facts) -> Iterable[Measured]:
-    yield Measured(EVERYWHERE, _total(facts, names.CONTEXT_TELEMETRY_DROPPED), len(facts.states))
+    total = _total(facts, names.CONTEXT_TELEMETRY_DROPPED)
+    yield Measured(EVERYWHERE, total, len(facts.states), _places(facts, _DROPPED_BY_PLACE))
 
 
 def _errors(facts: Facts) -> Iterable[Measured]:
-    yield Measured(EVERYWHERE, _total(facts, names.CONTEXT_TELEMETRY_ERRORS), len(facts.states))
+    total = _total(facts, names.CONTEXT_TELEMETRY_ERRORS) - _total(facts, _SETTINGS)
+    places = {place: name for place, name in _ERRORS_BY_PLACE.items() if name != _SETTINGS}
+    yield Measured(EVERYWHERE, total, len(facts.states), _places(facts, places))
+
+
+def _settings_wrong(facts: Facts) -> Iterable[Measured]:
+    wrong = _total(facts, _SETTINGS)
+    detail = f"see stderr of {_processes(facts, [_SETTINGS])}" if wrong else ""
+    yield Measured(EVERYWHERE, wrong, len(facts.states), detail)
+
+
+def _by_place(metric: str) -> Mapping[str, str]:
+    return next(each.parts for each in names.METRICS if each.name == metric) or {}
+
+
+_ERRORS_BY_PLACE = _by_place(names.METRIC_CONTEXT_TELEMETRY_ERRORS)
+_DROPPED_BY_PLACE = _by_place(names.METRIC_CONTEXT_TELEMETRY_DROPPED)
+_SETTINGS = names.CONTEXT_TELEMETRY_ERROR_COUNT_SETTINGS
+
+
+def _places(facts: Facts, attributes: Mapping[str, str]) -> str:
+    """In which parts of the library, and in which processes: `export 3, hooks 1 in process 4242`."""
+    counts = {place: _total(facts, attribute) for place, attribute in attributes.items()}
+    told = ", ".join(f"{place} {count:,}" for place, count in counts.items() if count)
+    return f"{told} in {_processes(facts, attributes.values())}" if told else ""
+
+
+def _processes(facts: Facts, attributes: Iterable[str]) -> str:
+    met = [state.pid for state in facts.states if any(state.attributes.get(each) for each in attributes)]
+    return processes(list(dict.fromkeys(pid for pid in met if pid is not None)))
 
 
 def _total(facts: Facts, *attributes: str) -> int:
@@ -137,8 +174,8 @@ def _total(facts: Facts, *attributes: str) -> int:
     return sum(count for count in counts if isinstance(count, int))
 
 
-def _served(facts: Facts) -> dict[str, int]:
-    served: dict[str, int] = {}
+def _served(facts: Facts) -> dict[str | None, int]:
+    served: dict[str | None, int] = {}
     for row in facts.traffic:
         served[row.surface] = served.get(row.surface, 0) + row.served
     return served
@@ -149,7 +186,7 @@ INDICATORS: tuple[Indicator, ...] = (
         name="telemetry_silent",
         measures="calls that were recorded",
         good="calls arrive",
-        bad="nothing is known: no traffic, or nobody records it",
+        bad="nothing is known: no calls were recorded",
         unit="count",
         severity="ticket",
         notices="nothing; that is the danger",
@@ -158,7 +195,8 @@ INDICATORS: tuple[Indicator, ...] = (
     ),
     Indicator(
         name="degraded_ratio",
-        measures="calls answered partially, stale, oversized, unresolved or from another place than asked",
+        measures="calls answered partially, stale, oversized, unresolved or from another place than asked, "
+        "but for pages that say themselves that they are not there",
         good="answers are whole",
         bad="answers look right and are not",
         unit="ratio",
@@ -184,11 +222,12 @@ INDICATORS: tuple[Indicator, ...] = (
     ),
     Indicator(
         name="resolution_failures",
-        measures="calls that asked for a source, table or column that did not resolve",
+        measures="calls that asked for a source, table, column, resource or page that did not resolve",
         good="what is asked for exists",
         bad="names that consumers rely on do not resolve",
         unit="ratio",
-        limit="failed_ratio",  # most of them are an agent's query that it corrects; what is degraded counts above
+        # Most are an agent's query that it corrects, or an address mistyped; what is served instead counts above.
+        limit="failed_ratio",
         minimum="failed_minimum",
         severity="page",
         notices="empty catalogue answers, queries against another database",
@@ -243,13 +282,24 @@ INDICATORS: tuple[Indicator, ...] = (
     ),
     Indicator(
         name="telemetry_errors",
-        measures="errors that the library caught in itself, in the last state of each process",
+        measures="errors that the library caught in itself, but for settings, in the last state of each process",
         good="every result is read",
         bad="some results are recorded without a reading",
         unit="count",
         severity="ticket",
         notices="nothing; some degradations may go unseen",
         measure=_errors,
+        required=True,
+    ),
+    Indicator(
+        name="settings_wrong",
+        measures="settings that are wrong and were left out, in the last state of each process",
+        good="settings are in effect",
+        bad="a setting is wrong, and not in effect",
+        unit="count",
+        severity="ticket",
+        notices="nothing; calls are judged by other limits, or named otherwise, than was meant",
+        measure=_settings_wrong,
         required=True,
     ),
 )

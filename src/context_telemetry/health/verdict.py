@@ -19,15 +19,25 @@ State = Literal["healthy", "unhealthy", "unknown"]
 
 @dataclass(frozen=True)
 class Finding:
-    """The state of one indicator on one surface. `limit` is the highest value that is healthy."""
+    """The state of one indicator on one surface.
+
+    `limit` is the highest value that is healthy; below `minimum` bad ones a value above it is, too.
+    """
 
     indicator: Indicator
-    surface: str
+    surface: str | None
     state: State
     value: float | None
     limit: float
     count: int
+    bad: int
+    minimum: int
     detail: str
+
+    @property
+    def too_few(self) -> bool:
+        """Whether it is healthy only because the bad ones are too few to judge by."""
+        return self.state == "healthy" and self.value is not None and self.value > self.limit
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,17 @@ def _compare(indicator: Indicator, measured: Measured, objectives: Objectives) -
         value = measured.bad / measured.count if indicator.unit == "ratio" else float(measured.bad)
         if measured.bad >= minimum and value > limit:
             state = "unhealthy"
-    return Finding(indicator, measured.surface, state, value, limit, measured.count, measured.detail)
+    return Finding(
+        indicator,
+        measured.surface,
+        state,
+        value,
+        limit,
+        measured.count,
+        measured.bad,
+        minimum,
+        measured.detail,
+    )
 
 
 def _whole(findings: Sequence[Finding]) -> tuple[State, str]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+_NAMED = 3
+
 
 def lasting(seconds: float | None) -> str:
     """`45 s`, `3 min`, `2.5 h`, `4 d`; a dash where nothing is known."""
@@ -17,3 +21,11 @@ def lasting(seconds: float | None) -> str:
 def counted(count: int, noun: str) -> str:
     """`1 call`, `1,204 calls`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def processes(pids: Sequence[int]) -> str:
+    """`process 4242`, `processes 4242, 4343 and 5 more`; `the process` where no id is known."""
+    if not pids:
+        return "the process"
+    more = f" and {len(pids) - _NAMED} more" if len(pids) > _NAMED else ""
+    return f"process{'es' if pids[1:] else ''} {', '.join(map(str, pids[:_NAMED]))}{more}"

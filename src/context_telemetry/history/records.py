@@ -1,4 +1,7 @@
-"""What the history answers with: small records. Times are Unix seconds, durations seconds, sizes bytes."""
+"""What the history answers with: small records. Times are Unix seconds, durations seconds, sizes bytes.
+
+What a span does not say is None.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ Value = str | int | float | bool | tuple["Value", ...] | None
 class Served:
     """How many entries of one operation ended in one outcome."""
 
-    surface: str
-    client: str
+    surface: str | None
+    client: str | None
     operation: str
-    outcome: str
+    outcome: str | None
     count: int
 
 
@@ -25,12 +28,14 @@ class Served:
 class Traffic:
     """Everything that one client was served over one surface."""
 
-    surface: str
-    client: str
+    surface: str | None
+    client: str | None
     served: int
     ok: int
     degraded: int
     failed: int
+    not_there: int
+    """Of the degraded, pages with nothing wrong but that the address leads nowhere."""
     p95_seconds: float
     largest_bytes: int | None
     largest_limit: int | None
@@ -41,14 +46,15 @@ class Traffic:
 
 @dataclass(frozen=True)
 class ReasonSeen:
-    """One reason on the entries of one surface; `trace_id` is that of the last one."""
+    """One reason on the entries of one surface; `trace_id` is that of the last one, whose process comes first."""
 
     reason: str
-    surface: str
+    surface: str | None
     count: int
     first: float
     last: float
     trace_id: str
+    pids: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -57,11 +63,11 @@ class Call:
 
     time: float
     trace_id: str
-    surface: str
-    client: str
+    surface: str | None
+    client: str | None
     operation: str
     target: str
-    outcome: str
+    outcome: str | None
     reasons: tuple[str, ...]
     error_type: str | None
     error_code: str | None
@@ -75,8 +81,8 @@ class Call:
 class Spread:
     """How sizes, ages or durations are spread. `limit` is the lowest applied, `over` counts those above theirs."""
 
-    name: str
-    surface: str
+    name: str | None
+    surface: str | None
     count: int
     p50: float
     p95: float
@@ -89,7 +95,7 @@ class Spread:
 class Unresolved:
     """Objects that were asked for over a surface and did not resolve, and the entries they were asked in."""
 
-    surface: str
+    surface: str | None
     objects: int
     calls: int
 
@@ -99,8 +105,8 @@ class ProcessSeen:
     """An observed process, by what it wrote in the window."""
 
     pid: int | None
-    instance: str
-    release: str
+    instance: str | None
+    release: str | None
     first: float
     last: float
     clients: tuple[str, ...]
@@ -116,7 +122,8 @@ class Event:
 
     time: float
     name: str
-    instance: str
+    instance: str | None
+    release: str | None
     pid: int | None
     attributes: Mapping[str, Value]
 
@@ -134,6 +141,7 @@ class Span:
     start: float
     end: float
     failed: bool
+    pid: int | None
     attributes: Mapping[str, Value]
 
     @property

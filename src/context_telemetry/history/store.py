@@ -98,7 +98,9 @@ class History:
             Traffic,
             """SELECT surface, client, count(*),
                       count(*) FILTER (outcome = 'ok'), count(*) FILTER (outcome = 'degraded'),
-                      count(*) FILTER (outcome = 'failed'), quantile_cont(seconds, 0.95),
+                      count(*) FILTER (outcome = 'failed'),
+                      count(*) FILTER (outcome = 'degraded' AND page IS NOT NULL AND reasons = ['resource_unknown']),
+                      quantile_cont(seconds, 0.95),
                       arg_max(size, by_size), arg_max(size_limit, by_size), arg_max(age, by_age),
                       arg_max(age_layer, by_age), arg_max(age_limit, by_age)
                FROM (SELECT *, (size > coalesce(size_limit, size), size) AS by_size,
@@ -109,9 +111,13 @@ class History:
     def reasons(self) -> list[ReasonSeen]:
         return self._each(
             ReasonSeen,
-            """SELECT reason, surface, count(*), min(ended), max(ended), arg_max(trace_id, ended)
-               FROM (SELECT surface, ended, trace_id, unnest(list_distinct(reasons)) AS reason FROM entries)
-               GROUP BY reason, surface ORDER BY count(*) DESC, reason""",
+            """SELECT reason, surface, sum(met)::BIGINT AS count, min(first), max(last), arg_max(trace_id, last),
+                      coalesce(list(pid ORDER BY last DESC) FILTER (pid IS NOT NULL), [])
+               FROM (SELECT reason, surface, pid, count(*) AS met, min(ended) AS first, max(ended) AS last,
+                            arg_max(trace_id, ended) AS trace_id
+                     FROM (SELECT *, unnest(list_distinct(reasons)) AS reason FROM entries)
+                     GROUP BY reason, surface, pid)
+               GROUP BY reason, surface ORDER BY count DESC, reason, surface""",
         )
 
     def calls(
@@ -120,21 +126,34 @@ class History:
         outcome: str | None = None,
         reason: str | None = None,
         operation: str | None = None,
+        surface: str | None = None,
+        client: str | None = None,
+        pid: int | None = None,
         limit: int = 50,
     ) -> list[Call]:
         """Entries, newest first, also those whose method is outside the vocabulary."""
         return self._each(
             Call,
-            """SELECT ended, trace_id, coalesce(surface, '-'), coalesce(client, '-'),
+            """SELECT ended, trace_id, surface, client,
                       coalesce(operation, method, name), coalesce(tool, resource, method, face, page, name),
-                      coalesce(outcome, '-'), coalesce(reasons, []), error_type, error_code, seconds,
-                      size, size_limit, pid
+                      outcome, coalesce(reasons, []), error_type, error_code, seconds, size, size_limit, pid
                FROM spans WHERE (entry OR (operation IS NULL AND method IS NOT NULL))
                   AND ($outcome IS NULL OR outcome = $outcome)
                   AND ($reason IS NULL OR list_contains(reasons, $reason))
                   AND ($operation IS NULL OR operation = $operation)
+                  AND ($surface IS NULL OR surface = $surface)
+                  AND ($client IS NULL OR client = $client)
+                  AND ($pid IS NULL OR pid = $pid)
                ORDER BY ended DESC LIMIT $limit""",
-            {"outcome": outcome, "reason": reason, "operation": operation, "limit": limit},
+            {
+                "outcome": outcome,
+                "reason": reason,
+                "operation": operation,
+                "surface": surface,
+                "client": client,
+                "pid": pid,
+                "limit": limit,
+            },
         )
 
     def sizes(self) -> list[Spread]:
@@ -152,19 +171,19 @@ class History:
     def unresolved(self) -> list[Unresolved]:
         return self._each(
             Unresolved,
-            """SELECT coalesce(surface, '-'), sum(unresolved)::BIGINT, count(DISTINCT trace_id) FROM spans
+            """SELECT surface, sum(unresolved)::BIGINT, count(DISTINCT trace_id) FROM spans
                WHERE unresolved > 0 GROUP BY 1 ORDER BY 1""",
         )
 
     def processes(self) -> list[ProcessSeen]:
         return self._each(
             ProcessSeen,
-            """SELECT any_value(pid), coalesce(instance, '-'), any_value(coalesce(release, '-')),
+            """SELECT any_value(pid), instance, any_value(release),
                       min(started), max(ended),
                       coalesce(list_sort(list_distinct(list(client) FILTER (entry))), []),
                       count(*) FILTER (entry),
                       coalesce(list_sort(list_distinct(list(surface) FILTER (entry))), []),
-                      count(*) FILTER (entry AND outcome <> 'ok') AS not_ok
+                      count(*) FILTER (entry AND outcome IS DISTINCT FROM 'ok') AS not_ok
                FROM spans GROUP BY instance ORDER BY not_ok > 0 DESC, max(ended) DESC""",
         )
 
@@ -176,15 +195,16 @@ class History:
         if not self.event_files.readable:
             return []
         rows = self._rows(
-            f"""SELECT item, coalesce(instance, '-'), pid
+            f"""SELECT item, instance, release, pid
                 FROM {sql.items(self.event_files.readable, "logRecords", "JSON")}
                 WHERE scope = '{names.SCOPE}'"""
         )
         found = []
-        for item, instance, pid in rows:
+        for item, instance, release, pid in rows:
             record = json.loads(item)
             nanos = int(record.get("timeUnixNano") or record.get("observedTimeUnixNano") or 0)
-            found.append(Event(nanos / 1e9, record.get("eventName", ""), instance, pid, _attributes(record)))
+            name, attributes = record.get("eventName", ""), _attributes(record)
+            found.append(Event(nanos / 1e9, name, instance, release, pid, attributes))
         return sorted(found, key=lambda event: event.time)
 
     def last_events(self, name: str, key: str | None = None) -> list[Event]:
@@ -209,11 +229,11 @@ class History:
         rows: list[tuple[Any, ...]] = []
         if readable:
             rows = self._rows(
-                f"""SELECT scope, item FROM {sql.items(readable, "spans", "JSON", containing=prefix)}
+                f"""SELECT scope, pid, item FROM {sql.items(readable, "spans", "JSON", containing=prefix)}
                     WHERE starts_with(json_extract_string(item, '$.traceId'), $prefix)""",
                 {"prefix": prefix},
             )
-        spans = [_span(scope, json.loads(item)) for scope, item in rows]
+        spans = [_span(scope, pid, json.loads(item)) for scope, pid, item in rows]
         ids = sorted({span.trace_id for span in spans})
         if not ids:
             raise TraceNotFound(f"no trace in {self.folder} begins with {prefix}")
@@ -238,9 +258,7 @@ class History:
         readable = [path for path in self.files.readable if path.name not in broken]
         connection.execute(sql.fill_spans(readable, self.since))
         connection.execute(
-            """CREATE OR REPLACE TEMP VIEW entries AS SELECT * REPLACE (
-                   coalesce(surface, '-') AS surface, coalesce(client, '-') AS client,
-                   coalesce(operation, method, name) AS operation, coalesce(outcome, '-') AS outcome)
+            """CREATE OR REPLACE TEMP VIEW entries AS SELECT * REPLACE (coalesce(operation, method, name) AS operation)
                FROM spans WHERE entry"""
         )
         return connection
@@ -257,14 +275,14 @@ class History:
     def _spread(self, relation: str, name: str, value: str, limit: str) -> list[Spread]:
         return self._each(
             Spread,
-            f"""SELECT coalesce({name}, '-'), coalesce(surface, '-'), count(*), quantile_cont({value}, 0.5),
+            f"""SELECT {name}, surface, count(*), quantile_cont({value}, 0.5),
                        quantile_cont({value}, 0.95), max({value})::DOUBLE, min({limit})::DOUBLE,
                        count(*) FILTER ({value} > {limit})
                 FROM {relation} WHERE {value} IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2""",
         )
 
 
-def _span(scope: str, span: Mapping[str, Any]) -> Span:
+def _span(scope: str, pid: int | None, span: Mapping[str, Any]) -> Span:
     return Span(
         trace_id=span.get("traceId", ""),
         span_id=span.get("spanId", ""),
@@ -275,6 +293,7 @@ def _span(scope: str, span: Mapping[str, Any]) -> Span:
         start=int(span.get("startTimeUnixNano") or 0) / 1e9,
         end=int(span.get("endTimeUnixNano") or 0) / 1e9,
         failed=(span.get("status") or {}).get("code") == 2,
+        pid=pid,
         attributes=_attributes(span),
     )
 

@@ -19,8 +19,11 @@ from opentelemetry.trace import get_current_span
 
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation.hooks import Hook
+from context_telemetry.instrumentation.tools import says_something, telling_code_of
 from context_telemetry.observe import failsafe, project, recorder
-from context_telemetry.observe.operation import Operation, error_class
+from context_telemetry.observe.observed import tap
+from context_telemetry.observe.operation import Operation, current, error_class
+from context_telemetry.observe.reading import Call
 from context_telemetry.observe.surface import entry_surface
 from context_telemetry.settings import find_project_root
 
@@ -28,6 +31,10 @@ _PROJECT_OPTION, _PROJECT_VARIABLE = "--project-dir", "DFT_PROJECT_DIR"
 _INTERRUPTED = 130
 # How a command says that it ends, by the names that click and Typer (which brings a click of its own) both have.
 _ENDS = frozenset({"Exit", "SystemExit", "Abort"})
+_MAX_CHAIN = 8
+# The modules of commands that print structured errors.
+_PRINTING = ("describe", "render", "schema", "search", "validate")
+_COMMAND, _ERROR, _UNKNOWN = "command.run", "error", "_OTHER"
 
 
 def command_name(group: Any, typed: Sequence[str]) -> str | None:
@@ -104,7 +111,7 @@ def _begin(group: Any, ctx: Any) -> Operation | None:
             return None
         context = environment_context()
         return Operation(
-            "command.run",
+            _COMMAND,
             {names.DATAFACE_COMMAND_NAME: name},
             span_name=f"dft {name}",
             surface=entry_surface("cli", context),
@@ -134,14 +141,86 @@ def _end(op: Operation, error: BaseException | None) -> None:
         code = exit_code(error)
         op.attributes[names.PROCESS_EXIT_CODE] = code
         if code and error is not None:
-            said = type(error).__name__ in _ENDS  # what made the command end so is what failed inside
-            op.failed("_OTHER" if said else error_class(error), recorder.error_code(error))
+            told = op.notes.get("told") if type(error).__name__ in _ENDS else None
+            op.failed(*(told or _class_and_code(error)))
     except Exception as problem:
         failsafe.caught("command", problem)
     op.finish()
 
 
+def _class_and_code(error: BaseException | None) -> tuple[str, str | None]:
+    """What a command failed of: an exception that only ends it stands for the one that it handled then, if there is."""
+    for _ in range(_MAX_CHAIN):
+        if error is None or type(error).__name__ not in _ENDS:
+            break
+        error = error.__cause__ or error.__context__  # also one that it was raised `from None` of
+    else:
+        error = None
+    return (_UNKNOWN, None) if error is None else (error_class(error), recorder.error_code(error))
+
+
+# -- what a command tells of its failure -----------------------------------------------------------
+#
+# A command prints structured errors and ends: their codes are in no exception. It prints other exceptions as text.
+
+
+def _tell(errors: Any) -> None:
+    """Keep the first code, with the class of what failed inside with it; without one, a code is the type too."""
+    op = current()
+    if op is None or op.name != _COMMAND or "told" in op.notes:
+        return
+    code = telling_code_of([each for each in errors or () if getattr(each, "level", _ERROR) == _ERROR], op)
+    if code is not None:
+        inner_type, inner_code = op.inner_failure or (_UNKNOWN, None)
+        error_type = inner_type if inner_code == code else _UNKNOWN
+        if error_type == _UNKNOWN and says_something(code):
+            error_type = code
+        op.notes["told"] = (error_type, code)
+
+
+def _tap_errors(call: Call) -> None:
+    if call.argument("severity") in (None, _ERROR):
+        _tell(call.argument("errs"))
+
+
+def _tap_diagnostics(call: Call) -> None:
+    _tell(call.argument("diags"))
+
+
+def _tap_results(call: Call) -> None:
+    """All of them, for as JSON they are printed otherwise."""
+    _tell([error for result in call.argument("results") for error in result.errors])
+
+
+def _tap_rendered(call: Call) -> None:
+    """Whatever one face raises, its command prints as text and goes on to the next; structured errors come later."""
+    op, error = current(), call.error
+    if op is None or op.name != _COMMAND or not isinstance(error, Exception):
+        return
+    if type(error).__name__ not in _ENDS and not isinstance(getattr(error, "errors", None), list):
+        op.notes.setdefault("told", _class_and_code(error))
+
+
+def _printed(target: str, tapped: Any, parameter: str, *, since: str, until: str | None = None) -> Hook:
+    return Hook(
+        "dataface.cli._error_format",
+        target,
+        tap(tapped),
+        aliases=tuple(f"dataface.cli.commands.{name}:{target}" for name in _PRINTING),
+        parameters=(parameter,),
+        since=since,
+        until=until,
+    )
+
+
 HOOKS = (
     # The class of the root command is Dataface's own, so nobody else's commands pass here.
     Hook("dataface.cli.main", "app.info.cls.invoke", _wrap_invoke, parameters=("ctx",)),
+    _printed("print_structured_errors", _tap_errors, "errs", since="0.1.2", until="0.2.0"),
+    _printed("print_diagnostics", _tap_diagnostics, "diags", since="0.3.0"),
+    Hook("dataface.cli.commands.render", "render_command", tap(_tap_rendered)),
+    *(
+        Hook(f"dataface.cli.commands.{name}", "_emit", tap(_tap_results), parameters=("results",))
+        for name in ("validate", "describe")
+    ),
 )

@@ -40,11 +40,13 @@ def _age(written_at: Any, now: float) -> float | None:
 def read_cache(call: Call) -> Reading | None:
     """What the cache had: nothing, rows and their age, or a failure that is answered instead of a new attempt."""
     found = call.result
-    if found is None:
+    if call.error is not None:
         return None
+    attributes: dict[str, AttributeValue] = {names.DATAFACE_CACHE_HIT: found is not None}
+    if found is None:
+        return Reading(attributes=attributes)
     if isinstance(found, BaseException):
-        return Reading(reasons=("failure_cached",), layers=(_LAYER,))
-    attributes: dict[str, AttributeValue] = {}
+        return Reading(reasons=("failure_cached",), layers=(_LAYER,), attributes=attributes)
     rows = getattr(found, "rows", found)
     if isinstance(rows, list):
         attributes[names.DB_RESPONSE_RETURNED_ROWS] = len(rows)

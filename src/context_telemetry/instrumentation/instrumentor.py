@@ -154,6 +154,7 @@ def report_state() -> None:
     counted = {name: sum(each.state == name for each in states) for name in ("active", "absent", "failed")}
     missing = [each.id for each in states if each.state in ("absent", "failed")]
     errors, drops = failsafe.errors(), failsafe.drops()
+    fallbacks = recorder.active().fallbacks if recorder.live() else ()
     recorder.event(
         names.EVENT_CONTEXT_TELEMETRY_STATE,
         {
@@ -163,6 +164,7 @@ def report_state() -> None:
             names.CONTEXT_TELEMETRY_HOOKS_MISSING: missing,
             names.CONTEXT_TELEMETRY_ERRORS: sum(errors.values()),
             names.CONTEXT_TELEMETRY_DROPPED: sum(drops.values()),
+            **({names.CONTEXT_TELEMETRY_RECORDER_FALLBACKS: fallbacks} if fallbacks else {}),
             **_by_place(names.METRIC_CONTEXT_TELEMETRY_ERRORS, errors),
             **_by_place(names.METRIC_CONTEXT_TELEMETRY_DROPPED, drops),
         },

@@ -18,8 +18,8 @@ from opentelemetry.util.types import AttributeValue
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation import session
 from context_telemetry.instrumentation.hooks import Hook
-from context_telemetry.instrumentation.rendering import read_render, tap_render
-from context_telemetry.instrumentation.tools import first_code_of
+from context_telemetry.instrumentation.rendering import explain, read_render, tap_render
+from context_telemetry.instrumentation.tools import telling_code_of
 from context_telemetry.limits.clients import OTHER, editor_id
 from context_telemetry.observe import failsafe, recorder
 from context_telemetry.observe.fork import on_forget
@@ -282,7 +282,7 @@ def _tap_error_page(call: Call) -> None:
     op.notes["error page"] = True
     face_error = getattr(result, "face_error", None)
     errors = [face_error] if face_error is not None else [*result.validation_errors, *result.chart_errors]
-    op.error_code = first_code_of(errors)
+    op.error_code = telling_code_of(errors, op)
 
 
 @reader(reasons=("all_charts_failed",))
@@ -292,11 +292,13 @@ def read_view(call: Call) -> Reading | None:
     if failed is None:
         return None
     fatal = [*([failed.face_error] if failed.face_error is not None else ()), *failed.validation_errors]
-    errors = fatal or list(failed.chart_errors)
+    op, errors = current(), fatal or list(failed.chart_errors)
+    code = telling_code_of(errors, op)
+    explain(op, code)
     return Reading(
         outcome="failed" if fatal else "ok",
         reasons=() if fatal else ("all_charts_failed",),
-        error_code=first_code_of(errors),
+        error_code=code,
     )
 
 
@@ -316,7 +318,7 @@ def read_inspected(call: Call) -> Reading | None:
     if rendered is None:
         return None
     if rendered.face_error is not None:
-        return Reading(outcome="failed", error_code=first_code_of([rendered.face_error]))
+        return Reading(outcome="failed", error_code=telling_code_of([rendered.face_error], op))
     return read_render(Call(result=rendered))
 
 

@@ -18,7 +18,7 @@ from opentelemetry.util.types import AttributeValue
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation import freshness
 from context_telemetry.instrumentation.hooks import Hook
-from context_telemetry.instrumentation.tools import first_code_of
+from context_telemetry.instrumentation.tools import first_code_of, telling_code_of
 from context_telemetry.observe.fork import on_forget
 from context_telemetry.observe.observed import Plan, tap
 from context_telemetry.observe.operation import Operation, current
@@ -113,12 +113,22 @@ def read_render(call: Call) -> Reading | None:
         errors = [result.face_error] if result.face_error is not None else list(result.validation_errors)
     else:
         errors = list(result.chart_errors)
+    code = telling_code_of(errors, op)
+    explain(op, code)
     return Reading(
-        outcome="failed" if unusable else "ok",
-        reasons=reasons,
-        error_code=first_code_of(errors),
-        attributes=attributes,
+        outcome="failed" if unusable else "ok", reasons=reasons, error_code=code, attributes=attributes
     )
+
+
+def explain(op: Operation | None, code: str | None) -> None:
+    """A render with failed charts has not failed itself: hand up the code and class that its caller may fail of."""
+    caller = op.parent if op is not None else None
+    if op is None or caller is None or code is None:
+        return
+    inner_type, inner_code = op.inner_failure or ("_OTHER", None)
+    caller.inner_failure = (inner_type if inner_code == code else "_OTHER", code)
+    if caller.name == "page.serve":  # it answers with what was drawn, and names no code
+        caller.error_code = code
 
 
 def _failed_charts(errors: Any) -> frozenset[str]:

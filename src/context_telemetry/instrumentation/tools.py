@@ -11,12 +11,14 @@ from typing import Any
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.observe.observed import Plan, tap
-from context_telemetry.observe.operation import conclude_error, current, object_name
+from context_telemetry.observe.operation import Operation, conclude_error, current, object_name
 from context_telemetry.observe.reading import Call, Reading, reader
 
 _CODE = re.compile(r"(?:ERR|WARN|DF)-[A-Z0-9-]{1,80}")
 # Where a result keeps its structured errors, in the order in which they explain it.
 _ERROR_LISTS = ("errors", "validation_errors", "structured_errors")
+# The codes of what Dataface has no code for, the second up to 0.2.0.
+_SAYS_NOTHING = frozenset({"ERR-INTERNAL", "DF-UNKNOWN-INTERNAL"})
 
 
 def error_code(error: BaseException) -> str | None:
@@ -49,6 +51,25 @@ def first_code_of(errors: Any) -> str | None:
     return known_code(getattr(errors[0], "code", None)) if errors else None
 
 
+def says_something(code: str | None) -> bool:
+    """Whether there is a code, and it is not the one for all that has none."""
+    return code is not None and code not in _SAYS_NOTHING
+
+
+def telling_code(code: str | None, op: Operation | None) -> str | None:
+    """``code``, or where it says nothing, that of what failed last inside of ``op``."""
+    if op is None or op.inner_failure is None or says_something(code):
+        return code
+    return op.inner_failure[1] or code
+
+
+def telling_code_of(errors: Any, op: Operation | None) -> str | None:
+    """The code that says most of some structured errors: the first that says anything, else as `telling_code`."""
+    codes = [known_code(getattr(error, "code", None)) for error in errors]
+    told = next((code for code in codes if says_something(code)), None)
+    return told or (telling_code(codes[0], op) if codes else None)
+
+
 def is_failure(result: dict[str, Any]) -> bool:
     """Whether a dispatch result is one of its failure shapes: success false, status failed, or a bare error."""
     if isinstance(result.get("success"), bool):
@@ -64,7 +85,7 @@ def read_dispatch(call: Call) -> Reading | None:
     result = call.result
     if not isinstance(result, dict) or not is_failure(result):
         return None
-    return Reading(outcome="failed", error_code=first_code(result))
+    return Reading(outcome="failed", error_code=telling_code(first_code(result), current()))
 
 
 def _tool_name(call: Call) -> tuple[str, dict[str, str]]:

@@ -32,11 +32,15 @@ class _Unheard(Operation):
     start_ns = 0
 
     def __init__(self) -> None:
-        self.attributes, self.notes, self.reasons, self.risen = {}, {}, [], set()
+        self.attributes = {}
 
     @property
     def context(self) -> Context:
         return otel_context.get_current()
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        return {}
 
     def take(self, reading: Reading, *, part: bool = False) -> None: ...
 

@@ -1,6 +1,6 @@
 """The health board: which reasons hold for which objects, told as an event when one begins and when it clears.
 
-It is a sink of finished operations, and is told by the watches of the worker. It judges nothing: a reason is what a
+It is told of finished operations, and by the watches of the worker. It judges nothing: a reason is what a
 reader or a watch said. Nothing is sent per call, and a healthy process pays one look at an empty board.
 """
 
@@ -43,7 +43,7 @@ _RESOURCE_KIND = re.compile(r"[a-z][a-z0-9+.-]{0,31}://[\w-]{0,64}")
 # By operation and object, least recently met first: each reason with the Unix time in nanoseconds from which on a call
 # clears it that does not meet it: the end of the last call that did.
 _Key = tuple[str, str]
-_met: dict[_Key, dict[str, int]] = {}
+met: dict[_Key, dict[str, int]] = {}
 # By reason and object, the watches that say it.
 _watched: dict[tuple[str, str], set[str]] = {}
 _changes: deque[tuple[str, str, bool]] = deque()
@@ -53,12 +53,15 @@ _is_full = False
 
 
 def finished(op: Operation) -> None:
-    """A finished operation begins the reasons that are its own, and clears those that it does not meet any more."""
+    """A finished operation begins the reasons that are its own, and clears those that it does not meet any more.
+
+    One without reasons need not be told of while nothing has been `met`.
+    """
     name = op.name
-    if name is None or not (op.reasons or _met):
+    if name is None:
         return
     object_, source = about(op), str(op.attributes.get(names.DATAFACE_CATALOG_SOURCE, name))
-    if not op.reasons and (name, object_) not in _met and (name, source) not in _met:
+    if not op.reasons and (name, object_) not in met and (name, source) not in met:
         return
 
     def key_of(reason: str) -> _Key:
@@ -66,7 +69,7 @@ def finished(op: Operation) -> None:
 
     with _lock:
         for key in {(name, object_), (name, source)}:
-            for reason, clears in list(_met.get(key, {}).items()):
+            for reason, clears in list(met.get(key, {}).items()):
                 if clears <= op.start_ns and reason not in op.reasons and key == key_of(reason):
                     _clear(key, reason)
         ended = op.start_ns + op.duration_ns
@@ -87,7 +90,7 @@ def told(reason: str, what: str, holds: bool, watch: str = "") -> None:
         (watches.add if holds else watches.discard)(watch)
         if not watches:
             del _watched[reason, what]
-            for key in [key for key, reasons in _met.items() if key[1] == what and reason in reasons]:
+            for key in [key for key, reasons in met.items() if key[1] == what and reason in reasons]:
                 _remove(key, reason)
         if _is_held(reason, what) != was_held:
             _changes.append((reason, what, not was_held))
@@ -97,7 +100,7 @@ def told(reason: str, what: str, holds: bool, watch: str = "") -> None:
 def forget() -> None:
     """Forget everything, without saying that it has cleared."""
     with _lock:
-        _met.clear()
+        met.clear()
         _watched.clear()
         _changes.clear()
 
@@ -128,24 +131,24 @@ def about(op: Operation) -> str:
 
 def _is_held(reason: str, what: str) -> bool:
     return (reason, what) in _watched or any(
-        key[1] == what and reason in reasons for key, reasons in _met.items()
+        key[1] == what and reason in reasons for key, reasons in met.items()
     )
 
 
 def _meet(key: _Key, reason: str, clears: int) -> None:
-    reasons = _met.get(key, {})
+    reasons = met.get(key, {})
     if reason not in reasons and not _is_held(reason, key[1]):
         _changes.append((reason, key[1], True))
     reasons[reason] = max(clears, reasons.get(reason, 0))
-    _met.pop(key, None)
-    _met[key] = reasons
+    met.pop(key, None)
+    met[key] = reasons
 
 
 def _remove(key: _Key, reason: str) -> None:
-    reasons = _met[key]
+    reasons = met[key]
     del reasons[reason]
     if not reasons:
-        del _met[key]
+        del met[key]
 
 
 def _clear(key: _Key, reason: str) -> None:
@@ -157,9 +160,9 @@ def _clear(key: _Key, reason: str) -> None:
 def _make_room() -> None:
     """Nothing that was recorded is lost with what is given up: if it still holds, the next call begins it again."""
     global _is_full
-    while len(_met) > MOST:
-        key = next(iter(_met))
-        for reason in list(_met[key]):
+    while len(met) > MOST:
+        key = next(iter(met))
+        for reason in list(met[key]):
             _clear(key, reason)
         if not _is_full:
             _is_full = True
@@ -189,7 +192,7 @@ def _renew() -> None:
     """In a forked child: what its parent has met is for its parent to tell."""
     global _lock, _saying
     _lock, _saying = threading.Lock(), threading.Lock()
-    _met.clear()
+    met.clear()
     _watched.clear()
     _changes.clear()
 

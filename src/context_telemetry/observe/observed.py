@@ -10,7 +10,6 @@ import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Protocol, TypeVar, overload
 
 from opentelemetry import context as otel_context
@@ -23,6 +22,7 @@ from context_telemetry.observe.operation import (
     conclude_error,
     current,
     is_interruption,
+    object_name,
 )
 from context_telemetry.observe.reading import COORDINATES, AnyReader, Call, Reading, Signature, check_names
 
@@ -90,123 +90,173 @@ def observe(function: Callable[..., Any], plan: Plan) -> Callable[..., Any]:
 
 
 class _Observer:
-    """What is known of an observed function before it is called."""
+    """What is known of an observed function before it is called; begins and ends its calls. Neither raises.
 
-    __slots__ = ("asked", "inner_mark", "key", "plan", "signature")
+    Three values go from `begin` to `end` of a call and nothing else: an object for them would cost as much as they.
+    """
+
+    __slots__ = ("asked", "inner_mark", "key", "plan", "read", "signature")
 
     def __init__(self, function: Callable[..., Any], plan: Plan) -> None:
-        self.plan = plan
+        self.plan, self.read = plan, plan.reader
         self.signature = Signature(function)
         self.asked = tuple(name for name in COORDINATES if name in self.signature)
         self.key = inspect.unwrap(function)
         self.inner_mark = _is_marked(function)
 
-
-class _Observation:
-    """One observed call: begins its operation when made, attaches it inside a ``with``, ends it. Nothing here raises.
-
-    ``op`` is None when the operation could not be made; a call that joined another's operation does not own it.
-    """
-
-    __slots__ = ("_args", "_kwargs", "_observer", "follower", "op", "owned", "part", "result")
-
-    def __init__(self, observer: _Observer, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        self._observer, self._args, self._kwargs = observer, args, kwargs
-        self.op: Operation | None = None
-        self.owned: Operation | None = None
-        self.part = False
-        self.result: Any = None
-        self.follower: Follower | None = None
-        plan, signature = observer.plan, observer.signature
+    def begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Operation | None, str]:
+        """The operation that a call is or joins, None when there is none, and what the call is to it."""
+        plan = self.plan
         try:
-            running = current()
-            if running is not None and running.pending is observer.key:
-                running.pending = None
-                self.op = running
-                return
-            if plan.joins and running is not None and running.name == plan.operation:
-                self.op, self.part = running, True
-                return
-            if plan.inner and running is None:
-                return
-            name, attributes = plan.operation, plan.attributes
+            context = otel_context.get_current()
+            running = current(context) if context else None
+            if running is not None:
+                if running.pending is self.key:
+                    running.pending = None
+                    return running, _JOINED
+                if plan.joins and running.name == plan.operation:
+                    return running, _PART
+            elif plan.inner:
+                return None, _JOINED
+            name, attributes, span_name = plan.operation, plan.attributes, None
+            if self.asked:
+                attributes = {**attributes, **self._coordinates(args, kwargs)}
             if plan.before is not None:
-                name, extra = plan.before(Call(signature, args, kwargs))
+                name, extra = plan.before(Call(self.signature, args, kwargs))
                 attributes = {**attributes, **extra}
-            span_name = None if plan.span_name is None else plan.span_name(attributes)
-            self.op = self.owned = op = Operation(
-                name, attributes, span_name=span_name, protocol=plan.protocol, parent=running
-            )
-            for asked in observer.asked:
-                value = signature.value(asked, args, kwargs)
-                if isinstance(value, str):
-                    op.coordinates(**{asked: value})
-            if observer.inner_mark:
-                op.pending = observer.key
-            if plan.follow is not None:
-                self.follower = plan.follow(op, Call(signature, args, kwargs))
+            if plan.span_name is not None:
+                span_name = plan.span_name(attributes)
+            op = Operation.of_call(name, attributes, span_name, plan.protocol, context, running)
+            if self.inner_mark:
+                op.pending = self.key
         except Exception as error:
             failsafe.caught(f"begin of {plan.operation}", error)
+            return None, _JOINED
+        return op, _OWN
 
-    def saw(self, item: Any) -> None:
-        """Show ``item`` to whoever follows the generator."""
-        if self.follower is not None:
+    def _coordinates(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, AttributeValue]:
+        values = ((name, self.signature.value(name, args, kwargs)) for name in self.asked)
+        return {COORDINATES[name]: object_name(value) for name, value in values if isinstance(value, str)}
+
+    def follow(self, op: Operation | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Follower:
+        """Whoever follows the generator that this call has made."""
+        if op is not None and self.plan.follow is not None:
             try:
-                self.follower.item(item)
-            except Exception as problem:
-                failsafe.caught(f"item of {self._observer.plan.operation}", problem)
+                return _Guarded(self.plan.follow(op, Call(self.signature, args, kwargs)), self.plan.operation)
+            except Exception as error:
+                failsafe.caught(f"begin of {self.plan.operation}", error)
+        return _NOBODY
 
-    def end(self, error: BaseException | None) -> None:
+    def end(
+        self,
+        op: Operation,
+        role: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        result: Any,
+        error: BaseException | None = None,
+        follower: Follower | None = None,
+    ) -> None:
         """Read the result or the exception, and finish the operation if it is this call's own."""
-        op, plan = self.op, self._observer.plan
-        if op is None:
-            return
+        read = self.read
         try:
             if error is not None:
-                conclude_error(op, error, part=self.part)
-            if plan.reader is not None and (error is None or not is_interruption(error)):
-                call = Call(self._observer.signature, self._args, self._kwargs, self.result, error)
-                op.apply(plan.reader, call, part=self.part)
-            if self.follower is not None:
-                reading = self.follower.ended(error)
+                conclude_error(op, error, part=role is _PART)
+            if read is not None and (error is None or not is_interruption(error)):
+                op.apply(read, Call(self.signature, args, kwargs, result, error), part=role is _PART)
+            if follower is not None:
+                reading = follower.ended(error)
                 if reading is not None:
                     op.take(reading)
         except Exception as problem:
-            failsafe.caught(f"end of {plan.operation}", problem)
-        if self.owned is not None:
-            self.owned.finish()
+            failsafe.caught(f"end of {self.plan.operation}", problem)
+        if role is _OWN:
+            op.finish()
 
-    def __enter__(self) -> _Observation:
-        if self.owned is not None:
-            self.owned.attach()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.end(error)
-        if self.owned is not None:
-            self.owned.detach()
+# What a call is to its operation: it makes it, it is the same call seen once more, or a part of it.
+_OWN, _JOINED, _PART = "own", "joined", "part"
+
+
+class _Guarded:
+    """A follower whose failures are ours."""
+
+    __slots__ = ("_follower", "_operation")
+
+    def __init__(self, follower: Follower, operation: str) -> None:
+        self._follower, self._operation = follower, operation
+
+    def item(self, item: Any) -> None:
+        try:
+            self._follower.item(item)
+        except Exception as problem:
+            failsafe.caught(f"item of {self._operation}", problem)
+
+    def ended(self, error: BaseException | None) -> Reading | None:
+        return self._follower.ended(error)
+
+
+class _Nobody:
+    """Follows nothing."""
+
+    def item(self, item: Any) -> None:
+        pass
+
+    def ended(self, error: BaseException | None) -> Reading | None:
+        return None
+
+
+_NOBODY = _Nobody()
 
 
 def _function(function: Callable[..., Any], observer: _Observer) -> Callable[..., Any]:
+    begin, end = observer.begin, observer.end
+
     def observed(*args: Any, **kwargs: Any) -> Any:
         if not recorder.live():
             return function(*args, **kwargs)
-        with _Observation(observer, args, kwargs) as seen:
-            seen.result = function(*args, **kwargs)
-        return seen.result
+        op, role = begin(args, kwargs)
+        if op is None:
+            return function(*args, **kwargs)
+        if role is _OWN:
+            op.attach()
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as error:
+            end(op, role, args, kwargs, None, error)
+            raise
+        else:
+            end(op, role, args, kwargs, result)
+        finally:
+            if role is _OWN:
+                op.detach()
+        return result
 
     return observed
 
 
 def _coroutine(function: Callable[..., Any], observer: _Observer) -> Callable[..., Any]:
+    begin, end = observer.begin, observer.end
+
     async def observed(*args: Any, **kwargs: Any) -> Any:
         if not recorder.live():
             return await function(*args, **kwargs)
-        with _Observation(observer, args, kwargs) as seen:
-            seen.result = await function(*args, **kwargs)
-        return seen.result
+        op, role = begin(args, kwargs)
+        if op is None:
+            return await function(*args, **kwargs)
+        if role is _OWN:
+            op.attach()
+        try:
+            result = await function(*args, **kwargs)
+        except BaseException as error:
+            end(op, role, args, kwargs, None, error)
+            raise
+        else:
+            end(op, role, args, kwargs, result)
+        finally:
+            if role is _OWN:
+                op.detach()
+        return result
 
     return observed
 
@@ -247,13 +297,15 @@ def _generator(function: Callable[..., Any], observer: _Observer) -> Callable[..
     def observed(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         if not recorder.live():
             return (yield from function(*args, **kwargs))
-        seen = _Observation(observer, args, kwargs)
-        body, steps = function(*args, **kwargs), Steps(seen.op)
+        op, role = observer.begin(args, kwargs)
+        follower = observer.follow(op if role is _OWN else None, args, kwargs)
+        body, steps = function(*args, **kwargs), Steps(op)
+        result: Any = None
         failure: BaseException | None = None
         try:
             item = steps.run(body.send, None)
             while True:
-                seen.saw(item)
+                follower.item(item)
                 try:
                     sent = yield item
                 except GeneratorExit:
@@ -264,27 +316,28 @@ def _generator(function: Callable[..., Any], observer: _Observer) -> Callable[..
                 else:
                     item = steps.run(body.send, sent)
         except StopIteration as stop:
-            seen.result = stop.value
-            return stop.value
+            result = stop.value
+            return result
         except BaseException as error:
             failure = error
             raise
         finally:
-            seen.end(failure)
+            if op is not None:
+                observer.end(op, role, args, kwargs, result, failure, follower)
 
     return observed
 
 
 def _async_generator(function: Callable[..., Any], observer: _Observer) -> Callable[..., Any]:
     async def observed(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        seen = _Observation(observer, args, kwargs) if recorder.live() else None
-        body, steps = function(*args, **kwargs), Steps(seen.op if seen is not None else None)
+        op, role = observer.begin(args, kwargs) if recorder.live() else (None, _JOINED)
+        follower = observer.follow(op if role is _OWN else None, args, kwargs)
+        body, steps = function(*args, **kwargs), Steps(op)
         failure: BaseException | None = None
         try:
             item = await steps.run_async(body.asend, None)
             while True:
-                if seen is not None:
-                    seen.saw(item)
+                follower.item(item)
                 try:
                     sent = yield item
                 except GeneratorExit:
@@ -300,8 +353,8 @@ def _async_generator(function: Callable[..., Any], observer: _Observer) -> Calla
             failure = error
             raise
         finally:
-            if seen is not None:
-                seen.end(failure)
+            if op is not None:
+                observer.end(op, role, args, kwargs, None, failure, follower)
 
     return observed
 

@@ -1,4 +1,4 @@
-"""The recorder that uses any providers through the public API: one span per record, and its points at once.
+"""The recorder that uses any providers through the public API: a real span per record, and its points when collected.
 
 Imported when the first record is made: who only decorates pays for no metrics API.
 """
@@ -7,14 +7,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
-import opentelemetry.metrics
 import opentelemetry.metrics._internal as _metrics_globals
 import opentelemetry.trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import Span, Status, StatusCode, TracerProvider
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    INVALID_SPAN_CONTEXT,
+    Span,
+    SpanContext,
+    Status,
+    StatusCode,
+    TracerProvider,
+)
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
@@ -25,17 +34,26 @@ if TYPE_CHECKING:
 
     from context_telemetry.observe.operation import Operation
 
-_ERROR = Status(StatusCode.ERROR)
+ERROR = Status(StatusCode.ERROR)
+# A healthy call that took less has no exemplar, which costs a sixth of a point: nobody will look for that call.
+_QUICK_NS = 10_000_000
 
 
 class OpenTelemetryRecorder:
-    """Spans, metric points and events through the OpenTelemetry API, by default to the process's own providers."""
+    """Spans, metric points and events through the OpenTelemetry API, by default to the process's own providers.
+
+    ``points`` are used in place of ones that record to ``meter_provider``. ``fallbacks`` are the reasons for which
+    calls are recorded like this, as the conventions name them.
+    """
+
+    fallbacks: tuple[str, ...] = ("host",)
 
     def __init__(
         self,
         tracer_provider: TracerProvider | None = None,
         meter_provider: MeterProvider | None = None,
         logger_provider: LoggerProvider | None = None,
+        points: Points | None = None,
     ) -> None:
         self._tracer = opentelemetry.trace.get_tracer(
             names.SCOPE, names.VERSION, tracer_provider, schema_url=names.SCHEMA_URL
@@ -44,41 +62,62 @@ class OpenTelemetryRecorder:
         self._logger_provider = logger_provider
         self._logger: Any = None
         self._metered = meter_provider is not None
-        self._points = Points(
-            opentelemetry.metrics.get_meter(
-                names.SCOPE, names.VERSION, meter_provider, schema_url=names.SCHEMA_URL
-            )
-        )
+        self._points = points or _points_of(meter_provider)
 
-    def start(self, op: Operation, parent: Context | None) -> Span:
-        op.started_with = dict(op.attributes)
+    def fell_back(self, why: str) -> None:
+        """Say one more reason."""
+        if why not in self.fallbacks:
+            self.fallbacks = (*self.fallbacks, why)
+
+    def start(self, op: Operation, parent: Context) -> Span | None:
+        op.started_with = tuple(op.attributes.values())
         return self._tracer.start_span(
             op.span_name,
             parent,
             op.kind,
-            op.started_with,
+            op.attributes,
             op.links,
             op.start_ns,
             record_exception=False,
             set_status_on_exception=False,
         )
 
+    def identity(self, op: Operation) -> SpanContext:
+        return INVALID_SPAN_CONTEXT
+
+    def records(self, op: Operation) -> bool:
+        return False
+
+    def real(self, op: Operation) -> Span:
+        return INVALID_SPAN
+
     def finish(self, op: Operation) -> None:
-        span = op.span
+        span = op.span or INVALID_SPAN
         try:
-            if span.is_recording():
-                known = op.started_with
-                # Only what is new: setting an attribute again costs as much as setting it.
-                span.set_attributes(
-                    {k: v for k, v in op.attributes.items() if k not in known or known[k] is not v}
-                )
-                if op.error_type is not None and op.marks_error:
-                    span.set_status(_ERROR)
-            if self._metered or _metrics_globals._METER_PROVIDER is not None:
-                self._points.span(op.attributes, op.duration_ns / 1e9, op.context)
+            self._tell(op, span)
+            self._count(op, span)
         finally:
             if not op.adopted:
                 span.end(op.start_ns + op.duration_ns)
+
+    def _tell(self, op: Operation, span: Span) -> None:
+        """Let ``span`` say what was not known when it began."""
+        if not span.is_recording():
+            return
+        # Only what is new: setting an attribute again costs as much as setting it.
+        attributes, began = op.attributes, op.started_with
+        if tuple(islice(attributes.values(), len(began))) == began:
+            span.set_attributes(dict(islice(attributes.items(), len(began), None)))
+        else:
+            span.set_attributes(attributes)
+        if op.error_type is not None and op.marks_error:
+            span.set_status(ERROR)
+
+    def _count(self, op: Operation, span: Span) -> None:
+        if self._metered or _metrics_globals._METER_PROVIDER is not None:
+            took = op.duration_ns
+            exemplar = None if took < _QUICK_NS and op.outcome == "ok" else span
+            self._points.count(op.attributes, took / 1e9, exemplar, op.start_ns + took)
 
     def shares_spans(self) -> bool:
         own = self._tracer_provider
@@ -92,11 +131,33 @@ class OpenTelemetryRecorder:
                 names.SCOPE, names.VERSION, self._logger_provider, names.SCHEMA_URL
             )
         severity = _logs.SeverityNumber.WARN if warning else _logs.SeverityNumber.INFO
+        now = time.time_ns()
         self._logger.emit(
-            timestamp=time.time_ns(),
+            timestamp=now,
             event_name=name,
             attributes=dict(attributes),
             severity_number=severity,
             severity_text=severity.name,
         )
-        self._points.event(name, attributes)
+        self._points.event(name, attributes, now)
+
+
+_points: WeakKeyDictionary[MeterProvider, Points] = WeakKeyDictionary()
+# Made while the process had no provider: they are those of the first that it gets.
+_early_points: Points | None = None
+
+
+def _points_of(provider: MeterProvider | None) -> Points:
+    """The points of ``provider``; what records to it comes and goes, what was counted stays."""
+    global _early_points
+    process_s = _metrics_globals._METER_PROVIDER
+    provider = provider or process_s
+    if provider is None:
+        _early_points = _early_points or Points(None)
+        return _early_points
+    if _early_points is not None and provider is process_s:
+        _points[provider], _early_points = _early_points, None
+    found = _points.get(provider)
+    if found is None:
+        found = _points[provider] = Points(provider)
+    return found

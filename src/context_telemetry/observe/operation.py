@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Token
-from types import MappingProxyType
+from time import perf_counter_ns, time_ns
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanKind, set_span_in_context
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Link,
+    Span,
+    SpanContext,
+    SpanKind,
+    TraceState,
+    set_span_in_context,
+)
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
 from context_telemetry.observe import board, failsafe, fingerprint, recorder
+from context_telemetry.observe.as_span import AsSpan
 from context_telemetry.observe.reading import (
     COORDINATES,
     AnyReader,
@@ -35,12 +43,19 @@ if TYPE_CHECKING:
     from types import EllipsisType
 
 _KEY = otel_context.create_key("context-telemetry-operation")
+# Under which a context has its span: asked once, so that a context with both is made in one step.
+(SPAN_KEY,) = set_span_in_context(INVALID_SPAN, Context())
+# What every operation sets.
+_NAME, _ENTRY = names.DATAFACE_OPERATION_NAME, names.DATAFACE_ENTRY
+_SURFACE, _OUTCOME = names.DATAFACE_SURFACE, names.DATAFACE_OUTCOME
+_SIZE, _KIND = names.DATAFACE_PAYLOAD_SIZE, names.DATAFACE_PAYLOAD_KIND
+_NOWHERE = Context()
 # Names, also qualified ones, lists and globs, but neither statements nor connection strings.
 _OBJECT_NAME = re.compile(r"[\w.$*?\[\],|-]{1,128}")
 # Error types that say nothing of the cause: what failed inside does.
 _UNEXPLAINED = frozenset({"_OTHER", "tool_error"})
 # Operations that are this process's side of a call to another system.
-_CLIENT_OPERATIONS = frozenset({"query.execute"})
+_KINDS = {"query.execute": SpanKind.CLIENT}
 # The reason that an age beyond its promise gives, by layer.
 _STALE = {"dbt_manifest": "manifest_stale", "super_schema": "profile_stale", "result_cache": "result_stale"}
 
@@ -51,7 +66,7 @@ def current(context: Context | None = None) -> Operation | None:
     return found if isinstance(found, Operation) else None
 
 
-class Operation:
+class Operation(AsSpan):
     """One observed call. ``name`` is one of the conventions' operations, or None for an MCP request outside of them.
 
     ``attributes`` are those known before the call, so that samplers see them. ``surface`` is this operation's, whoever
@@ -62,8 +77,16 @@ class Operation:
     """
 
     # What most operations never change stands here: each would cost an assignment per call.
+    parent: Operation | None = None
+    surface: str
+    kind = SpanKind.INTERNAL
+    links: Sequence[Link] = ()
     client: str | None = None
     outcome = "ok"
+    reasons: Sequence[str] = ()
+    """What is known to be wrong with the answer of this operation itself."""
+    risen: frozenset[str] = frozenset()
+    """The reasons of the operations inside, at their entry."""
     error_type: str | None = None
     error_code: str | None = None
     inner_failure: tuple[str, str | None] | None = None
@@ -81,9 +104,20 @@ class Operation:
     """Whether a failure is an error of the span too: some conventions say that a caller's own mistake is none."""
     pending: object = None
     """The function that may join this operation instead of making its own: it is decorated as well as hooked."""
-    started_with: Mapping[str, AttributeValue] = MappingProxyType({})
+    started_with: tuple[AttributeValue, ...] = ()
     recorder: recorder.Recorder
+    """What records it from its start to its end, whatever others are recorded by meanwhile."""
+    trace_id = span_id = flags = 0
+    """Where it stands for its span: the identity of that, complete in `identity` once somebody has asked for it."""
+    identity: SpanContext | None = None
+    trace_state: TraceState | None = None
+    above: Operation | SpanContext | None = None
+    """The span above, in the same case."""
+    _outer_entry: Operation | None = None
+    _notes: dict[str, Any] | None = None
     _degraded = False
+    _told = False
+    """Whether anything was said beside a payload, an object and what layers it came from: mostly nothing is."""
     _finished = False
     _payload: tuple[int, str, bool] | None = None
     _ages: dict[str, float] | None = None
@@ -108,37 +142,79 @@ class Operation:
     ) -> None:
         if context is None:
             context = otel_context.get_current()  # once, for all who would look it up
-        self.parent = parent = current(context) if parent is ... else parent
+        if parent is ...:
+            parent = current(context) if context else None
+        if links:
+            self.links = links
+        if kind is not None:
+            self.kind = kind
+        self._begin(name, attributes, span_name, surface, protocol, context, parent, start, span)
+
+    @classmethod
+    def of_call(
+        cls,
+        name: str,
+        attributes: Mapping[str, AttributeValue],
+        span_name: str | None,
+        protocol: str,
+        context: Context,
+        parent: Operation | None,
+    ) -> Operation:
+        """``Operation(name, attributes, span_name=...)``, for what makes many: passing keywords takes a third of it."""
+        op = object.__new__(cls)
+        op._begin(name, attributes, span_name, None, protocol, context, parent, None, None)
+        return op
+
+    def _begin(
+        self,
+        name: str | None,
+        attributes: Mapping[str, AttributeValue] | None,
+        span_name: str | None,
+        surface: str | None,
+        protocol: str,
+        context: Context,
+        parent: Operation | None,
+        start: int | None,
+        span: Span | None,
+    ) -> None:
+        entry = None
+        if parent is not None:
+            self.parent, entry = parent, parent._outer_entry or parent
+            # One that outlives its entry (a background task) is its own entry: nobody else would count it.
+            self._outer_entry = entry = None if entry._finished else entry
+        if name in _KINDS and self.kind is SpanKind.INTERNAL:
+            self.kind = _KINDS[name]
         self.name = name
-        self.kind = kind or (SpanKind.CLIENT if name in _CLIENT_OPERATIONS else SpanKind.INTERNAL)
         self.span_name = span_name or name or "operation"
-        # An inner operation that outlives its entry (a background task) is its own entry: nobody else would count it.
-        self._outer_entry = None if parent is None or parent.entry._finished else parent.entry
-        self.surface: str = surface or (
-            entry_surface(protocol, context) if self._outer_entry is None else self._outer_entry.surface
-        )
-        self.attributes: dict[str, AttributeValue] = dict(attributes) if attributes else {}
+        if surface is None:
+            surface = entry_surface(protocol, context) if entry is None else entry.surface
+        self.surface = surface
+        known: dict[str, AttributeValue] = {} if attributes is None else dict(attributes)
         if name is not None:
-            self.attributes[names.DATAFACE_OPERATION_NAME] = name
-            self.attributes[names.DATAFACE_ENTRY] = self._outer_entry is None
-        self.attributes[names.DATAFACE_SURFACE] = self.surface
-        self.links = links
-        self.reasons: list[str] = []
-        self.risen: set[str] = set()
-        # What hooks deeper down noticed, for the reader of this call. Never exported.
-        self.notes: dict[str, Any] = {}
-        self.start_ns = time.time_ns() if start is None else start
-        self._clock = time.perf_counter_ns() - (0 if start is None else max(0, time.time_ns() - start))
+            known[_NAME] = name
+            known[_ENTRY] = entry is None
+        known[_SURFACE] = surface
+        self.attributes = known
         self._parent_context = context
+        if start is None:
+            self.start_ns, self._clock = time_ns(), perf_counter_ns()
+        else:
+            self.start_ns = start
+            self._clock = perf_counter_ns() - max(0, time_ns() - start)
         if parent is not None and parent.began_below is not None:
             try:
                 parent.began_below(self)
             except Exception as error:
                 failsafe.caught("begin below", error)
-        if span is None:
-            self.span: Span = recorder.start(self, context)
-        else:
-            self.adopted, self.span = True, recorder.adopt(self, span)
+        self.recorder = recorder.active()
+        if span is not None:
+            self.adopted, self.span = True, span
+            return
+        try:
+            self.span = self.recorder.start(self, context)
+        except Exception as error:
+            self.span = INVALID_SPAN
+            failsafe.caught("recorder.start", error)
 
     # A finished operation refers to itself nowhere, so that it is gone at once and never waits for the collector.
 
@@ -157,11 +233,14 @@ class Operation:
         """The context inside of which this operation is the current one, and its span the current span."""
         if self._attached is not None:
             return self._attached
-        context = set_span_in_context(self.span, self._parent_context)
-        dict.__setitem__(
-            context, _KEY, self
-        )  # it is new and nobody else's yet: `set_value` would copy it again
-        return context
+        return Context({**self._parent_context, SPAN_KEY: self.span or self, _KEY: self})
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What hooks deeper down noticed, for the reader of this call. Never exported."""
+        if self._notes is None:
+            self._notes = {}
+        return self._notes
 
     # -- what the caller says ---------------------------------------------------------------------
 
@@ -202,31 +281,33 @@ class Operation:
         elif reading.error_code is not None:
             self.error_code = reading.error_code
         if reading.outcome == "degraded":
-            self._degraded = True
+            self._degraded = self._told = True
         if reading.payload_size is not None:
-            self.payload(reading.payload_size, kind=reading.payload_kind or "tool_result")
-        for layer, seconds in reading.ages.items():
-            self.age(layer, seconds)
+            self.payload(reading.payload_size, reading.payload_kind or "tool_result")
+        if reading.ages:
+            for layer, seconds in reading.ages.items():
+                self.age(layer, seconds)
         if reading.layers:
             self.layers = reading.layers
         if reading.coordinates:
             self.coordinates(**reading.coordinates)
-        self.unresolved += reading.unresolved
+        if reading.unresolved:
+            self.unresolved += reading.unresolved
         if reading.attributes:
             self.attributes.update(reading.attributes)
 
     def degraded(self, *reasons: str) -> None:
         """The answer is partial, stale, oversized, unresolved or from another place than asked, for these reasons."""
-        self._degraded = True
+        self._degraded = self._told = True
         for reason in reasons:
             if not isinstance(reason, str) or reason not in names.REASONS:
                 failsafe.misused("operation.degraded", f"unknown reason {reason!r}")
             elif reason not in self.reasons:
-                self.reasons.append(reason)
+                self.reasons = (*self.reasons, reason)
 
     def failed(self, error_type: str, code: str | None = None) -> None:
         """There is no usable answer. ``error_type`` is an exception class or a code, never a message."""
-        self.error_type = str(error_type)
+        self.error_type, self._told = str(error_type), True
         if code is not None:
             self.error_code = str(code)
 
@@ -245,7 +326,7 @@ class Operation:
             failsafe.misused("operation.age", f"unknown layer {layer!r}, or an age that is no number")
             return
         if self._ages is None:
-            self._ages = {}
+            self._ages, self._told = {}, True
         self._ages[layer] = max(seconds, self._ages.get(layer, 0.0))
 
     def context_part(self, kind: str, digest: str | None) -> None:
@@ -258,7 +339,7 @@ class Operation:
             return
         entry = self.entry
         if entry._given is None:
-            entry._given = {}
+            entry._given, entry._told = {}, True
         entry._given.setdefault(kind, set()).add(digest)
 
     def coordinates(self, **asked: str) -> None:
@@ -274,8 +355,8 @@ class Operation:
 
     def attach(self) -> None:
         """Make this the current operation of this thread or task, until `detach`."""
-        self._attached = self.context
-        self._token = otel_context.attach(self._attached)
+        self._attached = context = Context({**self._parent_context, SPAN_KEY: self.span or self, _KEY: self})
+        self._token = otel_context.attach(context)
 
     def detach(self) -> None:
         """Undo `attach`."""
@@ -287,10 +368,15 @@ class Operation:
         """End the operation: decide its outcome, let its reasons rise, hand the record over. Idempotent."""
         if self._finished:
             return
-        self.duration_ns = self.duration_ns or max(0, time.perf_counter_ns() - self._clock)
+        if not self.duration_ns:
+            self.duration_ns = max(0, perf_counter_ns() - self._clock)
         if self.held:
             return
         self._finished = True
+        self._parent_context, self._notes = (
+            _NOWHERE,
+            None,
+        )  # its record may wait for a while: it keeps nobody's things
         try:
             self._conclude()
         except Exception as error:
@@ -299,41 +385,44 @@ class Operation:
             self.recorder.finish(self)
         except Exception as error:
             failsafe.caught("recorder.finish", error)
-        for sink in sinks:
+        if self.reasons or board.met:
             try:
-                sink(self)
+                board.finished(self)
             except Exception as error:
-                failsafe.caught("operation.sink", error)
+                failsafe.caught("operation.board", error)
 
     def _conclude(self) -> None:
         attributes = self.attributes
-        entry = self.entry
-        if self._ages:
-            self._conclude_ages(self._ages)
         if self._payload is not None:
-            self._conclude_payload(*self._payload)
-        union = self.reasons
-        if entry is self:
-            union = sorted({*self.reasons, *self.risen}) if self.reasons or self.risen else []
-            if self._given or fingerprint.standing:
-                attributes.update(fingerprint.conclude(self._given or {}))
-        else:
-            entry.risen.update(self.reasons)
-        if self.error_type is not None:
-            self._conclude_failure(self.error_type)
-        elif union or self._degraded:
-            self.outcome = "degraded"
-        if self.error_code is not None and self.outcome != "ok":
-            attributes[names.DATAFACE_ERROR_CODE] = self.error_code
-        attributes[names.DATAFACE_OUTCOME] = self.outcome
-        if union:
-            attributes[names.DATAFACE_DEGRADATION_REASONS] = tuple(union)
+            self._conclude_payload(self._payload)
+        if self._told or fingerprint.standing:
+            self._conclude_what_was_told(attributes)
+        attributes[_OUTCOME] = self.outcome
         if self.layers:
             attributes[names.DATAFACE_CATALOG_LAYERS] = self.layers
         if self.unresolved:
             attributes[names.DATAFACE_CATALOG_UNRESOLVED] = self.unresolved
         if self.client is not None:
             attributes[names.DATAFACE_CLIENT_NAME] = self.client
+
+    def _conclude_what_was_told(self, attributes: dict[str, AttributeValue]) -> None:
+        if self._ages:
+            self._conclude_ages(self._ages)
+        if self._outer_entry is None and (self._given or fingerprint.standing):
+            attributes.update(fingerprint.conclude(self._given or {}))
+        union, entry = self.reasons, self._outer_entry
+        if entry is None:
+            union = sorted({*union, *self.risen})
+        elif union:
+            entry.risen, entry._told = entry.risen.union(union), True
+        if self.error_type is not None:
+            self._conclude_failure(self.error_type)
+        elif union or self._degraded:
+            self.outcome = "degraded"
+        if self.error_code is not None and self.outcome != "ok":
+            attributes[names.DATAFACE_ERROR_CODE] = self.error_code
+        if union:
+            attributes[names.DATAFACE_DEGRADATION_REASONS] = tuple(union)
 
     def _conclude_failure(self, error_type: str) -> None:
         self.outcome = "failed"
@@ -361,18 +450,14 @@ class Operation:
         if promise is not None:
             self.attributes[names.DATAFACE_STALENESS_LIMIT] = promise
 
-    def _conclude_payload(self, size: int, kind: str, static: bool) -> None:
-        self.attributes[names.DATAFACE_PAYLOAD_SIZE] = size
-        self.attributes[names.DATAFACE_PAYLOAD_KIND] = kind
+    def _conclude_payload(self, payload: tuple[int, str, bool]) -> None:
+        size, kind, static = payload
+        self.attributes[_SIZE], self.attributes[_KIND] = size, kind
         limit = recorder.limits().budget(kind, self.client or "other", static)
         if limit is not None:
             self.attributes[names.DATAFACE_PAYLOAD_LIMIT] = limit
             if size > limit:
                 self.degraded("payload_over_budget")
-
-
-sinks: tuple[Callable[[Operation], None], ...] = (board.finished,)
-"""Who is handed each finished record besides the recorder, in the thread of its call."""
 
 
 def object_name(asked: str) -> str:

@@ -1,35 +1,56 @@
 """The metric points of records and events, as the conventions' table derives them.
 
-Which instruments exist, what they count and by which attributes is that table; this module only walks it.
+Which instruments exist, what they count and by which attributes is that table; this module only walks it. A call
+leaves one entry in a queue. What that adds to the metrics is worked out when somebody collects them (which asks the
+observable instruments of ours first, and they take the queue over), or by the worker when many entries wait.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from opentelemetry.context import Context
-from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
+from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation, get_meter
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
 from context_telemetry.conventions.derive import applies, bounded
 from context_telemetry.conventions.metric import Metric
+from context_telemetry.observe import failsafe, sdk_fork, worker
 from context_telemetry.observe.fork import renew_in_child
 
-# An exemplar costs a sixth of a point. A healthy call below this many seconds goes without: nobody will look for it,
-# and only of a quick call is the cost a part that counts. The context that says so is not empty, because the SDK takes
-# an empty one for "the current context".
-_QUICK = 0.01
-_NO_EXEMPLAR = Context({"context-telemetry": "no exemplar"})
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
 # Label sets are remembered by the raw values that they were made from. Clients can vary those: forget at this many.
 _REMEMBERED = 4_096
 
+QUEUED = 8_192
+"""At most so many entries wait, of about 0.5 KB each; what comes when the queue is full is recorded at once."""
+
+# The worker takes the queue over at this many: until somebody collects, that can be a minute.
+_MANY = 1_024
+# Entries that are recorded in one go: a fork waits for its end.
+_CHUNK = 128
+
+RecordValue = Callable[[float, "Span | None", int], None]
+"""Records a value of one series of a histogram, with the span that is its exemplar, if one is, and when."""
+Histograms = Callable[[Metric, Mapping[str, AttributeValue], int], RecordValue]
+"""Makes the series of a histogram that has these labels, beginning at this Unix time in nanoseconds."""
+
+
+_Entry = tuple["_Row | None", Any, float, "Span | None", int]
+# What a finished call leaves: what it adds and the values for that, or None and its attributes, and then its duration
+# in seconds, the span for an exemplar, and its end (Unix time in nanoseconds).
+
 
 class _Series:
-    """One set of labels of one metric, with its running value where the SDK asks for it."""
+    """One set of labels of a counter or gauge, with its running value, for the SDK to ask for."""
 
     __slots__ = ("labels", "value")
 
@@ -38,87 +59,163 @@ class _Series:
         self.value: float = 0
 
 
-class _Step:
-    """One metric that counts spans of a certain shape: where its labels come from, and which it has had."""
+class _Row:
+    """All that one kind of call adds; of the values that a call is asked for, by their position."""
 
-    __slots__ = ("each", "labels", "metric", "raw", "record", "remembered", "value")
+    __slots__ = ("each", "histograms", "names", "numbers", "ones", "values")
 
-    def __init__(
-        self, metric: Metric, histogram: Histogram | None, attributes: Mapping[str, AttributeValue]
-    ) -> None:
-        self.metric = metric
-        self.each = metric.each
-        self.record = None if histogram is None else histogram.record
-        self.value = None if metric.value == "duration" else metric.value
-        read_from = metric.read_from or {}
-        self.labels = tuple((label, read_from.get(label, label)) for label in metric.attributes)
-        bounds = [names.BOUNDS[label] for label in metric.attributes if label in names.BOUNDS]
-        sources = [source for _, source in self.labels]
-        guards = [guard for bound in bounds for guard, _ in bound.where]
-        decisive = dict.fromkeys(
-            each for each in (*sources, *guards) if each in attributes and each != metric.each
-        )
-        # Whatever decides about the labels, as one value that can be looked up.
-        self.raw: Callable[[Any], object] = itemgetter(*decisive) if decisive else lambda attributes: None
-        self.remembered: dict[object, _Series] = {}
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.values: Callable[[Any], Any] = lambda attributes: ()
+        """The values of one call, a tuple in the order of ``names``."""
+        self.histograms: list[tuple[RecordValue, int | None]] = []
+        """With the value that is recorded; None: the duration."""
+        self.ones: list[tuple[_Series, int]] = []
+        """Counters to which every such call adds the same."""
+        self.numbers: list[tuple[_Series, int]] = []
+        """Counters to which a call adds a value."""
+        self.each: list[tuple[Metric, dict[str, AttributeValue], int, int | None]] = []
+        """Metrics with a series for each item of a value: the labels in common, the items, what each adds (None: 1)."""
+
+    def asks(self, name: str) -> int:
+        """The position of an attribute's value."""
+        if name not in self.names:
+            self.names.append(name)
+            self.values = itemgetter(*self.names, name)  # of two at least, so that it is a tuple
+        return self.names.index(name)
+
+
+class _Shape:
+    """Calls whose attributes have the same names: what of the values decides about their labels, and their rows."""
+
+    __slots__ = ("decisive", "rows")
+
+    def __init__(self, attributes: Mapping[str, AttributeValue]) -> None:
+        deciding = {names.DATAFACE_ENTRY}
+        for metric in names.METRICS:
+            if metric.source == "span":
+                sources = {(metric.read_from or {}).get(label, label) for label in metric.attributes}
+                bounds = [names.BOUNDS[label] for label in metric.attributes if label in names.BOUNDS]
+                deciding |= sources - {metric.each}
+                deciding |= {guard for bound in bounds for guard, _ in bound.where}
+        found = [name for name in attributes if name in deciding]
+        # As one value that can be looked up.
+        self.decisive: Callable[[Any], object] = itemgetter(*found) if found else lambda attributes: None
+        self.rows: dict[object, _Row] = {}
 
 
 class Points:
-    """Records points and keeps the running numbers of counters and gauges.
+    """Queues and counts calls, and keeps the running numbers of counters and gauges.
 
-    Which metrics count a span depends on which attributes it has, so that is decided once per shape. Counters and
+    Which metrics count a call depends on which attributes it has, so that is decided once per shape. Counters and
     gauges are numbers of ours that the SDK asks for when it collects: a fifth of the cost of telling it each time.
+    ``provider`` (None: the process's own) has one of these for all its time: the SDK drops the instruments of a second
+    one. ``histograms`` makes the series of histograms, which can begin in the past; by default they are the meter's,
+    which cannot.
     """
 
-    def __init__(self, meter: Meter) -> None:
-        self._lock = threading.Lock()
-        self._plans: dict[tuple[object, ...], tuple[_Step, ...]] = {}
+    def __init__(self, provider: MeterProvider | None, histograms: Histograms | None = None) -> None:
+        meter = get_meter(names.SCOPE, names.VERSION, provider, schema_url=names.SCHEMA_URL)
+        # Weakly: it has these, and not they it.
+        self._provider: Callable[[], object] = (lambda: None) if provider is None else weakref.ref(provider)
+        self._queue: deque[_Entry] = deque()
+        self._called = False
+        self._shapes: dict[tuple[str, ...], _Shape] = {}
         self._remembered = 0
         self._series: dict[str, dict[tuple[object, ...], _Series]] = {
             metric.name: {} for metric in names.METRICS
         }
-        self._histograms: dict[str, Histogram] = {}
+        self._histogram = histograms or _meter_histograms(meter)
+        self._begin_now = histograms is None
+        self._renew_locks()
         for metric in names.METRICS:
             name, unit, brief = metric.name, metric.unit, metric.brief
-            if metric.instrument == "histogram":
-                self._histograms[name] = meter.create_histogram(
-                    name, unit, brief, explicit_bucket_boundaries_advisory=metric.boundaries
-                )
-            elif metric.instrument == "counter":
+            if metric.instrument == "counter":
                 meter.create_observable_counter(name, [self._observer(name)], unit, brief)
-            else:
+            elif metric.instrument == "gauge":
                 meter.create_observable_gauge(name, [self._observer(name)], unit, brief)
-
         renew_in_child(self._renew)
 
+    def _renew_locks(self) -> None:
+        # In this order, and after the SDK's, which asks for what waits while it collects.
+        self._taking = threading.RLock()  # entries are taken from the queue
+        self._recording = threading.RLock()  # something is recorded at once
+        self._counting = threading.RLock()  # numbers of ours, and what is known of series
+
     def _renew(self) -> None:
-        self._lock = threading.Lock()
+        self._renew_locks()
+        sdk_fork.renew(self._provider())
+        self._queue.clear()
+        self._shapes.clear()
+        self._called = False
         for series in self._series.values():
             for each in series.values():
                 each.value = 0
 
-    def span(self, attributes: Mapping[str, Any], duration: float, context: Context) -> None:
-        """Count one finished span."""
-        shape = (attributes.get(names.DATAFACE_ENTRY), *attributes)
-        steps = self._plans.get(shape)
-        if steps is None:
-            steps = self._plan(shape, attributes)
-        if duration < _QUICK and attributes.get(names.DATAFACE_OUTCOME) == "ok":
-            context = _NO_EXEMPLAR
-        for step in steps:
-            raw = step.raw(attributes)
-            series = step.remembered.get(raw)
-            if series is None:
-                series = self._remember(raw, step, attributes)
-            if step.record is not None:
-                value = duration if step.value is None else attributes[step.value]  # type: ignore[index]  # a name
-                step.record(value, series.labels, context)
-            elif step.each is None:
-                self._add(series, _number(step.value, attributes))
-            else:
-                self._add_each(step, series, attributes)
+    def count(
+        self, attributes: Mapping[str, Any], duration: float, exemplar: Span | None, ended: int
+    ) -> None:
+        """Count a finished call later; at once where its series has to begin now, or where the queue is full.
 
-    def event(self, name: str, attributes: Mapping[str, Any]) -> None:
+        ``duration`` is in seconds, ``ended`` a Unix time in nanoseconds, ``exemplar`` the span that points may show.
+        """
+        row = None
+        if self._begin_now:
+            row = self._row(attributes)
+            if row is None:
+                self._record_now((None, attributes, duration, exemplar, ended))
+                return
+            attributes = row.values(attributes)
+        self._queue.append((row, attributes, duration, exemplar, ended))
+        if len(self._queue) >= _MANY:
+            self._crowded()
+
+    def _crowded(self) -> None:
+        if len(self._queue) > QUEUED:
+            with contextlib.suppress(IndexError):
+                self._record_now(self._queue.pop())
+        if not self._called:
+            self._called = True
+            worker.soon(self.take_over)
+
+    def _record_now(self, entry: _Entry) -> None:
+        with self._recording:
+            self._record((entry,))
+
+    def take_over(self) -> None:
+        """Count everything that waits."""
+        queue = self._queue
+        self._called = False
+        while queue:
+            with self._taking:
+                chunk = [queue.popleft() for _ in range(min(_CHUNK, len(queue)))]
+                self._record(chunk)
+        with self._taking:  # and what another thread has taken over
+            pass
+
+    def _record(self, chunk: Iterable[_Entry]) -> None:
+        calls: dict[_Row, int] = {}
+        added: list[tuple[_Series, float]] = []
+        for row, values, duration, exemplar, ended in chunk:
+            try:
+                if row is None:
+                    row = self._row(values) or self._remember(values, ended)
+                    values = row.values(values)
+                for record, position in row.histograms:
+                    record(duration if position is None else values[position], exemplar, ended)
+                calls[row] = calls.get(row, 0) + 1
+                if row.numbers or row.each:
+                    added.extend(self._numbers(row, values))
+            except Exception as error:
+                failsafe.caught("recorder.points", error)
+        with self._counting:
+            for row, times in calls.items():
+                for series, number in row.ones:
+                    series.value += number * times
+            for series, amount in added:
+                series.value += amount
+
+    def event(self, name: str, attributes: Mapping[str, Any], at: int) -> None:
         """Take over what an event says: gauges and cumulative numbers are set, durations recorded."""
         for metric in names.METRICS:
             if (
@@ -131,77 +228,117 @@ class Points:
             if metric.parts is not None and metric.each is not None:
                 for part, attribute in metric.parts.items():
                     if attribute in attributes:
-                        series = self._canonical(metric.name, {**labels, metric.each: part})
-                        self._set(series, attributes[attribute])
+                        self._set(metric.name, {**labels, metric.each: part}, attributes[attribute])
             elif metric.instrument == "histogram":
-                self._histograms[metric.name].record(attributes[str(metric.value)], labels)
+                with self._recording:
+                    self._histogram(metric, labels, at)(attributes[str(metric.value)], None, at)
             else:
-                self._set(self._canonical(metric.name, labels), attributes[str(metric.value)])
+                self._set(metric.name, labels, attributes[str(metric.value)])
 
-    def _plan(self, shape: tuple[object, ...], attributes: Mapping[str, AttributeValue]) -> tuple[_Step, ...]:
-        steps = tuple(
-            _Step(metric, self._histograms.get(metric.name), attributes)
-            for metric in names.METRICS
-            if metric.source == "span" and applies(metric, attributes)
-        )
-        with self._lock:
-            if len(self._plans) >= _REMEMBERED:
-                self._plans.clear()
-            self._plans[shape] = steps
-        return steps
+    def _row(self, attributes: Mapping[str, Any]) -> _Row | None:
+        """What a call with these attributes adds; None where no such call was seen yet."""
+        shape = self._shapes.get(tuple(attributes))
+        return None if shape is None else shape.rows.get(shape.decisive(attributes))
 
-    def _remember(self, raw: object, step: _Step, attributes: Mapping[str, AttributeValue]) -> _Series:
+    def _remember(self, attributes: Mapping[str, Any], ended: int) -> _Row:
+        with self._counting:
+            if self._remembered >= _REMEMBERED:
+                self._shapes.clear()
+                self._remembered = 0
+            shown = tuple(attributes)
+            shape = self._shapes.get(shown)
+            if shape is None:
+                shape = self._shapes[shown] = _Shape(attributes)
+            decisive = shape.decisive(attributes)
+            row = shape.rows.get(decisive)
+            if row is None:
+                row = shape.rows[decisive] = self._make(attributes, ended)
+                self._remembered += 1
+            return row
+
+    def _make(self, attributes: Mapping[str, Any], ended: int) -> _Row:
+        row = _Row()
+        for metric in names.METRICS:
+            if metric.source != "span" or not applies(metric, attributes):
+                continue
+            labels = self._labels(metric, attributes)
+            value = metric.value
+            asked = None if isinstance(value, int) or value == "duration" else row.asks(value)
+            if metric.each is not None:
+                row.each.append((metric, labels, row.asks(metric.each), asked))
+            elif metric.instrument == "histogram":
+                row.histograms.append((self._histogram(metric, labels, ended), asked))
+            elif asked is None:
+                row.ones.append((self._canonical(metric.name, labels), int(value)))
+            else:
+                row.numbers.append((self._canonical(metric.name, labels), asked))
+        return row
+
+    def _labels(self, metric: Metric, attributes: Mapping[str, Any]) -> dict[str, AttributeValue]:
         labels: dict[str, AttributeValue] = {}
-        for label, source in step.labels:
+        for label in metric.attributes:
+            source = (metric.read_from or {}).get(label, label)
             value = attributes.get(source)
-            if value is None or source == step.metric.each:
+            if value is None or source == metric.each:
                 continue
             if isinstance(value, (tuple, list)):
                 value = value[0]
             labels[label] = bounded(label, value, attributes)
-        # Where a list is exploded, these are only the labels that its items have in common, no series of their own.
-        series = (
-            _Series(labels) if step.metric.each is not None else self._canonical(step.metric.name, labels)
-        )
-        with self._lock:
-            self._remembered += 1
-            if self._remembered > _REMEMBERED:
-                self._plans.clear()
-                self._remembered = 0
-            step.remembered[raw] = series
-        return series
+        return labels
+
+    def _numbers(self, row: _Row, values: tuple[Any, ...]) -> Iterable[tuple[_Series, float]]:
+        for series, position in row.numbers:
+            yield series, values[position]
+        for metric, common, items, asked in row.each:
+            source = metric.read_from or {}
+            label = next(each for each in metric.attributes if source.get(each, each) == metric.each)
+            for item in values[items]:
+                series = self._canonical(metric.name, {**common, label: item})
+                yield series, 1 if asked is None else values[asked]
 
     def _canonical(self, metric: str, labels: dict[str, AttributeValue]) -> _Series:
         key = tuple(labels.items())
         known = self._series[metric]
-        with self._lock:
+        with self._counting:
             series = known.get(key)
             if series is None:
                 series = known[key] = _Series(labels)
             return series
 
-    def _add_each(self, step: _Step, common: _Series, attributes: Mapping[str, Any]) -> None:
-        each = step.metric.each
-        label = next(label for label, source in step.labels if source == each)
-        for item in attributes[each]:  # type: ignore[index]  # the caller has looked
-            series = self._canonical(step.metric.name, {**common.labels, label: item})
-            self._add(series, _number(step.value, attributes))
-
-    def _add(self, series: _Series, value: float) -> None:
-        with self._lock:
-            series.value += value
-
-    def _set(self, series: _Series, value: Any) -> None:
-        with self._lock:
-            series.value = value
+    def _set(self, metric: str, labels: dict[str, AttributeValue], value: Any) -> None:
+        with self._counting:
+            self._canonical(metric, labels).value = value
 
     def _observer(self, metric: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_options: CallbackOptions) -> Iterable[Observation]:
-            with self._lock:
+            self.take_over()
+            with self._counting:
                 return [Observation(series.value, series.labels) for series in self._series[metric].values()]
 
         return observe
 
 
-def _number(value: str | int | None, attributes: Mapping[str, Any]) -> float:
-    return value if isinstance(value, int) else attributes[value]  # type: ignore[index]  # counts
+def _meter_histograms(meter: Meter) -> Histograms:
+    """The meter's own histograms; an exemplar is then the context of its span."""
+    from opentelemetry.context import Context
+    from opentelemetry.trace import set_span_in_context
+
+    # The SDK takes an empty context for "the current one", which is somebody else's when an entry is recorded.
+    nothing = Context({"context-telemetry": "no exemplar"})
+    histograms = {
+        metric.name: meter.create_histogram(
+            metric.name, metric.unit, metric.brief, explicit_bucket_boundaries_advisory=metric.boundaries
+        )
+        for metric in names.METRICS
+        if metric.instrument == "histogram"
+    }
+
+    def series(metric: Metric, labels: Mapping[str, AttributeValue], _begins: int) -> RecordValue:
+        record = histograms[metric.name].record
+
+        def record_value(value: float, exemplar: Span | None, _at: int) -> None:
+            record(value, labels, nothing if exemplar is None else set_span_in_context(exemplar, nothing))
+
+        return record_value
+
+    return series

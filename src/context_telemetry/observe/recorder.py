@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import opentelemetry.trace
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Span
+from opentelemetry.trace import Span, SpanContext
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.observe import failsafe
@@ -30,8 +30,23 @@ if TYPE_CHECKING:
 class Recorder(Protocol):
     """What `observe` hands its records to. No method raises."""
 
-    def start(self, op: Operation, parent: Context | None) -> Span:
-        """Begin the span of ``op``, as a child of ``parent`` (default: the current context)."""
+    fallbacks: tuple[str, ...]
+    """Why records are the SDK's own spans or histograms, as the conventions name it; none where they are not."""
+
+    def start(self, op: Operation, parent: Context) -> Span | None:
+        """Begin the span of ``op``, as a child of what is in ``parent``; None where the operation stands for it."""
+        ...
+
+    def identity(self, op: Operation) -> SpanContext:
+        """The identity of a span that ``op`` stands for."""
+        ...
+
+    def records(self, op: Operation) -> bool:
+        """Whether a span that ``op`` stands for is recorded, and still going on."""
+        ...
+
+    def real(self, op: Operation) -> Span:
+        """A span of the SDK's in place of ``op``: somebody wants what only such a one can do."""
         ...
 
     def finish(self, op: Operation) -> None:
@@ -124,22 +139,6 @@ def active() -> Recorder:
 
         _default = OpenTelemetryRecorder()
     return _default
-
-
-def start(op: Operation, parent: Context | None) -> Span:
-    """Begin the span of ``op``, which keeps its recorder to its end; an invalid one when the SDK cannot."""
-    op.recorder = active()
-    try:
-        return op.recorder.start(op, parent)
-    except Exception as error:
-        failsafe.caught("recorder.start", error)
-        return INVALID_SPAN
-
-
-def adopt(op: Operation, span: Span) -> Span:
-    """Let ``span``, a neighbour's, be the span of ``op``, which keeps its recorder to its end."""
-    op.recorder = active()
-    return span
 
 
 def event(name: str, attributes: Mapping[str, AttributeValue], warning: bool) -> None:

@@ -6,6 +6,7 @@ gets one of its own.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -21,14 +22,26 @@ _LATEST = 1.5
 
 _condition = threading.Condition()
 _watches: dict[str, Callable[[], None]] = {}
+_once: list[Callable[[], None]] = []
+_due = 0.0  # when the watches are, on the monotonic clock
 _thread: threading.Thread | None = None
 
 
 def watch(key: str, task: Callable[[], None]) -> None:
     """Run ``task`` now and every half to one and a half seconds from then on, until `unwatch`."""
+    global _due
     with _condition:
-        _watches[key] = task
+        _watches[key], _due = task, 0.0
         _ensure_thread()
+        _condition.notify()
+
+
+def soon(task: Callable[[], None]) -> None:
+    """Run ``task`` once, as soon as the thread can; never where the interpreter is shutting down."""
+    with _condition:
+        _once.append(task)
+        with contextlib.suppress(RuntimeError):  # it starts no threads any more
+            _ensure_thread()
         _condition.notify()
 
 
@@ -46,25 +59,36 @@ def _ensure_thread() -> None:
 
 
 def _run() -> None:
-    rest: float | None = 0.0
+    global _due
     while True:
         with _condition:
-            if rest != 0.0:
-                _condition.wait(rest)
-            watches = list(_watches.items())
+            if not _once:
+                _condition.wait(max(0.0, _due - time.monotonic()) if _watches else None)
+            once, _once[:] = list(_once), []
+            watches = list(_watches.items()) if time.monotonic() >= _due else []
+        for task in once:
+            _do("task", task)
+        if not watches:
+            continue
         started = time.monotonic()
+        _due = started + _LATEST
         for key, task in watches:
-            try:
-                task()
-            except Exception as error:
-                failsafe.caught(f"worker: {key}", error)
-        took = time.monotonic() - started
-        rest = min(_LATEST, max(_PERIOD, _REST * took)) if watches else None
+            _do(key, task)
+        ended = time.monotonic()
+        _due = ended + min(_LATEST, max(_PERIOD, _REST * (ended - started)))
+
+
+def _do(key: str, task: Callable[[], None]) -> None:
+    try:
+        task()
+    except Exception as error:
+        failsafe.caught(f"worker: {key}", error)
 
 
 def _renew() -> None:
     global _condition, _thread
     _condition = threading.Condition()
+    _once.clear()
     _thread = None
     if _watches:
         with _condition:

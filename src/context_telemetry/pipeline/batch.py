@@ -190,13 +190,18 @@ def finish(batchers: Sequence[Batcher[Any]], timeout: float, *, last: bool) -> b
 
 
 class BatchedSpans(SpanProcessor):
-    """Feeds a `Batcher` with what ends sampled."""
+    """Feeds a `Batcher` with what ends sampled.
 
-    def __init__(self, exporter: SpanExporter, limits: BatchLimits) -> None:
-        def export(spans: Sequence[ReadableSpan]) -> bool:
-            return exporter.export(spans) is SpanExportResult.SUCCESS
+    ``assemble`` makes a span for export of whatever is put into the batcher, in its thread.
+    """
 
-        self.batcher: Batcher[ReadableSpan] = Batcher("spans", limits, export, exporter.shutdown)
+    def __init__(
+        self, exporter: SpanExporter, limits: BatchLimits, assemble: Callable[[Any], ReadableSpan]
+    ) -> None:
+        def export(spans: Sequence[Any]) -> bool:
+            return exporter.export([assemble(each) for each in spans]) is SpanExportResult.SUCCESS
+
+        self.batcher: Batcher[Any] = Batcher("spans", limits, export, exporter.shutdown)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         pass

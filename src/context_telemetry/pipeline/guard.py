@@ -122,11 +122,24 @@ _PERSONAL: Final = _personal()
 _SUSPECT: Final = re.compile(r"[/\\=:]")
 
 
+# Short strings that were looked at and may stay as they are: most values are the same few words all the time.
+_harmless: set[str] = set()
+_MOST_HARMLESS = 4_096
+_SHORT = 64
+_NUMBERS = frozenset({bool, int, float})
+
+
 def text(value: str) -> str:
     """A string without credentials and users' paths, and no longer than `MAX_LENGTH`."""
-    if _SUSPECT.search(value):
-        value = _PERSONAL.sub(REDACTED, value)
-    return value if len(value) <= MAX_LENGTH else value[:MAX_LENGTH]
+    if value in _harmless:
+        return value
+    safe = _PERSONAL.sub(REDACTED, value) if _SUSPECT.search(value) else value
+    if len(value) <= _SHORT and safe == value:
+        if len(_harmless) >= _MOST_HARMLESS:
+            _harmless.clear()
+        _harmless.add(value)
+        return value
+    return safe if len(safe) <= MAX_LENGTH else safe[:MAX_LENGTH]
 
 
 @lru_cache(maxsize=4_096)  # the same few keys all the time
@@ -135,10 +148,23 @@ def dropped(key: str) -> bool:
     return key in DROPPED_KEYS or key.startswith(DROPPED_PREFIXES) or key.endswith(DROPPED_SUFFIXES)
 
 
+@lru_cache(maxsize=4_096)
+def _is_kept(key: str) -> bool:
+    """Whether an attribute of this name is judged by its value alone."""
+    return not dropped(key) and key not in HIDDEN and key not in CUT_AT_QUERY
+
+
 def attributes(given: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """The attributes without content: the very same object when there is none."""
     if not given:
         return given
+    for key, value in given.items():
+        if not ((type(value) in _NUMBERS or (type(value) is str and value in _harmless)) and _is_kept(key)):
+            return _judged_one_by_one(given)
+    return given
+
+
+def _judged_one_by_one(given: Mapping[str, Any]) -> Mapping[str, Any]:
     changed = False
     kept: dict[str, Any] = {}
     for key, value in given.items():
@@ -227,19 +253,18 @@ class _Guarded(ReadableSpan):
 
 def span(given: ReadableSpan) -> ReadableSpan:
     """The span without content: the very same object when there is none."""
-    name, had = text(given.name), given.attributes
+    name, had, events, links = text(given.name), given.attributes, given.events, given.links
     kept = attributes(had)
-    events = [_event(event) for event in given.events]
-    links = [_link(link) for link in given.links]
-    if (
-        name is given.name
-        and kept is had
-        and given.status.description is None
-        and all(new is old for new, old in zip(events, given.events, strict=True))
-        and all(new is old for new, old in zip(links, given.links, strict=True))
-    ):
-        return given
-    return _Guarded(given, name, kept, events, links)
+    same = name is given.name and kept is had and given.status.description is None
+    if events or links:
+        safe_events, safe_links = [_event(event) for event in events], [_link(link) for link in links]
+        same = (
+            same
+            and all(new is old for new, old in zip(safe_events, events, strict=True))
+            and all(new is old for new, old in zip(safe_links, links, strict=True))
+        )
+        return given if same else _Guarded(given, name, kept, safe_events, safe_links)
+    return given if same else _Guarded(given, name, kept, [], [])
 
 
 def log(given: ReadableLogRecord) -> ReadableLogRecord:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
 
+    from context_telemetry.observe.points import Points
     from context_telemetry.observe.recorder import Recorder
     from context_telemetry.pipeline.batch import Batcher
     from context_telemetry.settings import Settings
@@ -121,13 +122,12 @@ def assemble(
     """`start` with exporters (for metrics also readers) that are made already, by signal."""
     from opentelemetry.metrics import NoOpMeterProvider
     from opentelemetry.sdk._logs import LoggerProvider
-    from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
-    from context_telemetry.observe.opentelemetry_recorder import OpenTelemetryRecorder
     from context_telemetry.pipeline.batch import BatchedLogs, BatchedSpans, BatchLimits
     from context_telemetry.pipeline.files import FileLogExporter, FileSpanExporter, Folder
     from context_telemetry.pipeline.guard import GuardedLogExporter, GuardedSpanExporter
+    from context_telemetry.pipeline.owned import Assembly, OwnedRecorder, OwnedTracerProvider, Taken, why_not
     from context_telemetry.settings import project_folder
 
     spans, logs, folder = list(exporters["traces"]), list(exporters["logs"]), None
@@ -140,9 +140,11 @@ def assemble(
         logs = [GuardedLogExporter(exporter) for exporter in logs]
 
     resource = _resource(name or root.name)
-    meters = _meter_provider(resource, exporters["metrics"]) if where.mode == "otlp" else None
+    meters, points, costlier = None, None, None
+    if where.mode == "otlp":
+        meters, points, costlier = _metering(resource, exporters["metrics"])
     # Ends are `shutdown`'s; nobody's meters are asked for, because asking the global ones may make some.
-    tracers = TracerProvider(
+    tracers = OwnedTracerProvider(
         # Whatever a client's traceparent says, unless the operator says otherwise.
         sampler=None if os.environ.get("OTEL_TRACES_SAMPLER") else ALWAYS_ON,
         resource=resource,
@@ -150,19 +152,25 @@ def assemble(
         meter_provider=meters or NoOpMeterProvider(),
     )
     loggers = LoggerProvider(resource, shutdown_on_exit=False, meter_provider=meters or NoOpMeterProvider())
-    batchers: list[Batcher[Any]] = []
-    for exporter in spans:
-        batched = BatchedSpans(exporter, BatchLimits.from_environ("OTEL_BSP"))
-        tracers.add_span_processor(batched)
-        batchers.append(batched.batcher)
+    assembly = Assembly(tracers)
+    processors = [BatchedSpans(each, BatchLimits.from_environ("OTEL_BSP"), assembly) for each in spans]
+    for processor in processors:
+        tracers.add_span_processor(processor)
+    taken = Taken(resource, processors)
+    batchers: list[Batcher[Any]] = [processor.batcher for processor in processors]
+    recorder = OwnedRecorder(tracers, meters, loggers, points, batchers, taken, assembly)
+    tracers.recorder = recorder
+    if costlier is not None:
+        recorder.fell_back(costlier)
+    if (reason := why_not()) is not None:
+        recorder.step_back(reason)
     for exporter in logs:
         batched_logs = BatchedLogs(exporter, BatchLimits.from_environ("OTEL_BLRP"))
         loggers.add_log_record_processor(batched_logs)
         batchers.append(batched_logs.batcher)
-    _renew_after_fork(tracers, meters, loggers)
+    _renew_after_fork(tracers, taken.provider, meters, loggers)
     if set_global:
         _set_global(tracers, meters, loggers)
-    recorder = OpenTelemetryRecorder(tracers, meters, loggers)
     return Pipeline(where.mode, folder.path if folder else None, recorder, tracers, meters, loggers, batchers)
 
 
@@ -183,9 +191,15 @@ def _load(where: Destination) -> dict[str, list[Any]]:
     return made
 
 
-def _meter_provider(resource: Resource, exporters: Sequence[Any]) -> MeterProvider | None:
+def _metering(
+    resource: Resource, exporters: Sequence[Any]
+) -> tuple[MeterProvider | None, Points | None, str | None]:
+    """The provider for ``exporters``, what counts calls for it, and why the SDK's histograms do, if they do."""
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+
+    from context_telemetry.observe.points import Points
+    from context_telemetry.pipeline.histograms import Histograms, why_not
 
     interval = None if os.environ.get("OTEL_METRIC_EXPORT_INTERVAL") else _METRIC_INTERVAL_MS
 
@@ -198,8 +212,16 @@ def _meter_provider(resource: Resource, exporters: Sequence[Any]) -> MeterProvid
         readers = [reader(each) for each in exporters]
     except ValueError as error:  # an interval that is none
         failsafe.caught("exporter for metrics", error)
-        return None
-    return MeterProvider(readers, resource, shutdown_on_exit=False) if readers else None
+        return None, None, None
+    if not readers:
+        return None, None, None
+    provider = MeterProvider(readers, resource, shutdown_on_exit=False)
+    histograms = None
+    reason = why_not(readers)
+    if reason is None:
+        histograms = Histograms()
+        histograms.attach(provider, readers)
+    return provider, Points(provider, None if histograms is None else histograms.series), reason
 
 
 def _resource(namespace: str) -> Resource:

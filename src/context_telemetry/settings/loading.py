@@ -187,12 +187,13 @@ def _problem(source: _Source, details: ErrorDetails) -> str:
     if details["type"] == "missing":
         return f"{place}: is missing; add it: {key.expected if key else 'a value'}"
     wrong = f"{_shown(details['input'])} is not {key.expected if key else 'a table'}"
-    if details["type"] == "value_error":
-        wrong = f"{_shown(details['input'])} {details['ctx']['error']}"
+    fix = "correct it"
     if key is None:
         return f"{place}: {wrong}; put its keys below it"
+    if details["type"] == "value_error":  # which says itself what is wrong, and not what is expected
+        wrong, fix = f"{_shown(details['input'])} {details['ctx']['error']}", f"give {key.expected}"
     default = "leave it out" if key.default is None else f"leave it out for {key.default}"
-    return f"{place}: {wrong}; give {key.expected}, or {default}"
+    return f"{place}: {wrong}; {fix}, or {default}"
 
 
 def _shown(value: object) -> str:
