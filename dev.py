@@ -91,6 +91,12 @@ class Environment:
 # mypy and dbt-core exclude each other (pathspec), so what judges the code lives apart from what runs it.
 WORK = Environment("work", ".[dataface]", "test", "1 to 4 minutes")
 LINT = Environment("lint", ".", "lint", "about a minute")
+# What pyproject.toml has as lower bounds.
+OLDEST = replace(
+    WORK,
+    purpose="oldest",
+    pinned=tuple(f"opentelemetry-{name}==1.45.0" for name in ("api", "sdk", "exporter-otlp")),
+)
 NEIGHBOURS = replace(WORK, purpose="neighbours", group="neighbours")
 
 
@@ -178,13 +184,19 @@ def matrix(arguments: list[str]) -> int:
     return subprocess.call([sys.executable, str(ROOT / "tools" / "release_matrix.py"), *arguments], cwd=ROOT)
 
 
+def oldest(arguments: list[str]) -> int:
+    """The soundness of the recorders on the oldest OpenTelemetry that the package declares; `test` has the newest."""
+    OLDEST.prepare()
+    return OLDEST.run("-m", "pytest", "tests/soundness", "tests/test_observe.py", *arguments)
+
+
 def neighbours(arguments: list[str]) -> int:
     """The tests beside other instrumentations, which no other environment has."""
     NEIGHBOURS.prepare()
     return NEIGHBOURS.run("-m", "pytest", "tests/neighbours", *arguments)
 
 
-TASKS = {task.__name__: task for task in (demo, test, lint, bench, matrix, neighbours, on, python)}
+TASKS = {task.__name__: task for task in (demo, test, lint, bench, matrix, neighbours, oldest, on, python)}
 
 
 def main(arguments: list[str]) -> int:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks import served
+from benchmarks.environment import for_processes
 from benchmarks.measure import Result, Target
 
 _PROBE = """
@@ -42,13 +42,18 @@ class Imports:
 
     name: str = "import"
     rounds: int = 25
+    table: str = "processes"
+
+    def small(self) -> Imports:
+        """To see that it works."""
+        return replace(self, rounds=2)
 
     def run(self) -> list[Result]:
         """CPU milliseconds and resident MiB, both from the same processes."""
         statements = {"opentelemetry-api": _API, "decorators": _DECORATORS}
         found: dict[str, list[tuple[float, float]]] = {side: [] for side in statements}
         with tempfile.TemporaryDirectory() as folder:
-            environment = _with_bytecode(Path(folder))
+            environment = for_processes(Path(folder))
             for number in range(-1, self.rounds):  # the first turn compiles
                 for side, statement in statements.items():
                     probe = [sys.executable, "-c", _PROBE.format(statement=statement)]
@@ -59,26 +64,30 @@ class Imports:
         what = f"`{_DECORATORS}`"
         return [
             Result(
-                f"{self.name}, {label}",
-                f"{what}, {label}",
+                self.table,
+                self.name,
+                what,
                 unit,
-                {side: [each[index] for each in values] for side, values in found.items()},
-                targets=(Target("value", "decorators", "opentelemetry-api", limit),),
+                {label: {side: [each[index] for each in values] for side, values in found.items()}},
+                "opentelemetry-api",
+                (Target("value", "decorators", "", limit, label),),
             )
-            for index, (label, unit, limit) in enumerate((("CPU time", "ms", 55.0), ("memory", "MiB", 6.0)))
+            for index, (label, unit, limit) in enumerate((("CPU", "ms", 55.0), ("memory", "MiB", 6.0)))
         ]
 
 
 @dataclass(frozen=True)
 class Starts:
-    """`dft mcp serve` from its spawn to its answer to `initialize`, observed and not, by the wall clock.
+    """`dft mcp serve` from its spawn to its answer to `initialize`, observed and not, by the wall clock."""
 
-    On ``project``, or on the sample project, which is then made first.
-    """
-
+    project: served.Project
     name: str = "server start"
     rounds: int = 9
-    project: Path | None = None
+    table: str = "processes"
+
+    def small(self) -> Starts:
+        """To see that it works."""
+        return replace(self, rounds=1)
 
     def run(self) -> list[Result]:
         """What cannot run here says why in the result."""
@@ -86,28 +95,28 @@ class Starts:
         needed = ("dataface", "mcp", "context_telemetry.pipeline.launch")
         missing = [each for each in needed if not _importable(each)]
         if missing:
-            return [Result(self.name, what, "ms", {}, not_run=f"needs {', '.join(missing)}")]
+            return [Result(self.table, self.name, what, "ms", {}, not_run=f"needs {', '.join(missing)}")]
         from context_telemetry.rehearsal.driver import observed, plain
 
         commands = {"plain": plain(), "observed": observed()}
         taken: dict[str, list[float]] = {side: [] for side in commands}
-        with tempfile.TemporaryDirectory() as folder, _project(self.project, Path(folder)) as root:
+        with tempfile.TemporaryDirectory() as folder:
             environment = {
-                **_with_bytecode(Path(folder) / "bytecode"),
+                **for_processes(Path(folder) / "bytecode"),
                 "CONTEXT_TELEMETRY_STATE_DIR": str(Path(folder) / "state"),
             }
             order = list(commands)
             for number in range(-1, self.rounds):
                 for side in order:
                     try:
-                        seconds = _answer_after(commands[side], root, environment)
+                        seconds = _answer_after(commands[side], self.project.root, environment)
                     except RuntimeError as error:
-                        return [Result(self.name, what, "ms", {}, not_run=f"{side}, {error}")]
+                        return [Result(self.table, self.name, what, "ms", {}, not_run=f"{side}, {error}")]
                     if number >= 0:
                         taken[side].append(seconds * 1e3)
                 order.reverse()
-        target = Target("ratio", "observed", "plain", 1.10)
-        return [Result(self.name, what, "ms", taken, targets=(target,))]
+        target = Target("ratio", "observed", "plain", 1.10, "wall")
+        return [Result(self.table, self.name, what, "ms", {"wall": taken}, "plain", (target,))]
 
 
 def _answer_after(command: list[str], project: Path, environment: Mapping[str, str]) -> float:
@@ -152,23 +161,6 @@ def _answer_after(command: list[str], project: Path, environment: Mapping[str, s
             said = errors.read().decode(errors="replace").strip().splitlines()
             raise RuntimeError(f"no answer to initialize: {said[-1] if said else 'nothing on stderr'}")
         return seconds
-
-
-@contextmanager
-def _project(given: Path | None, folder: Path) -> Iterator[Path]:
-    if given is not None:
-        yield given.resolve()
-        return
-    from context_telemetry.rehearsal.sample import create
-
-    yield create(folder / "project").root
-
-
-def _with_bytecode(folder: Path) -> dict[str, str]:
-    """This environment without settings of telemetry, with modules compiled as installed ones are."""
-    steering = ("OTEL_", "CONTEXT_TELEMETRY_", "DBT_", "DFT_", "PYTHONDONTWRITEBYTECODE")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(steering)}
-    return {**kept, "PYTHONPYCACHEPREFIX": str(folder)}
 
 
 def _importable(module: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a run leaves behind: the numbers as JSON, and the table in `docs/cost.md` that is made from them."""
+"""What a run leaves behind: the numbers as JSON, and the tables in `docs/cost.md` that are made from them."""
 
 from __future__ import annotations
 
@@ -6,71 +6,132 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.measure import Result
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
 PAGE = HERE.parent / "docs" / "cost.md"
-BEGIN, END = "<!-- begin: python -m benchmarks -->", "<!-- end -->"
+END = "<!-- end -->"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a table lies on the page: its lines are results or sides; beside a number stands how it compares."""
+
+    lines: Literal["results", "sides"] = "results"
+    compared: Literal["ratio", "added", ""] = "ratio"
+
+
+TABLES: dict[str, Layout] = {
+    "calls": Layout(),
+    "pieces": Layout("sides", ""),
+    "latency": Layout(compared="added"),
+    "sizing": Layout(),
+    "memory": Layout(),
+    "processes": Layout(),
+    "peers": Layout("sides"),
+}
+
+
+# -- the numbers ----------------------------------------------------------------------------------
 
 
 def document(results: Sequence[Result]) -> dict[str, Any]:
-    """Everything that was measured and where, as one JSON object."""
-    return {
-        "where": {
-            "python": platform.python_version(),
-            "system": f"{platform.system()} {platform.machine()}",
-            "cores": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-            "opentelemetry-sdk": version("opentelemetry-sdk"),
-        },
-        "results": [_entry(result) for result in results],
+    """Everything that was measured and where, as one JSON object by table."""
+    where = {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "opentelemetry-sdk": version("opentelemetry-sdk"),
     }
+    tables: dict[str, Any] = {}
+    for result in results:
+        tables.setdefault(result.table, {"where": where, "results": []})["results"].append(_entry(result))
+    return tables
 
 
 def read() -> dict[str, Any]:
-    """The numbers of the last full run."""
-    found: dict[str, Any] = json.loads(RESULTS.read_text("utf-8"))
-    return found
+    """The numbers of the last run of each table."""
+    found: dict[str, Any] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    return {name: found[name] for name in TABLES if name in found}
 
 
 def write(found: Mapping[str, Any]) -> None:
-    """Write the JSON, and its table into the page."""
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    """Put the tables of ``found`` into the JSON and into the page; those that were not run stay as they are."""
+    RESULTS.write_text(json.dumps({**read(), **found}, indent=1) + "\n", "utf-8")
     write_page(found)
 
 
+def _entry(result: Result) -> dict[str, Any]:
+    return {
+        "name": result.name,
+        "what": result.what,
+        "unit": result.unit,
+        "over": result.over,
+        "not_run": result.not_run,
+        "notes": dict(result.notes),
+        "measures": {
+            measure: {side: _figures(result, measure, side) for side in rounds}
+            for measure, rounds in result.measures.items()
+        },
+        "targets": [
+            {**asdict(target), "found": result.figure(target), "held": result.figure(target) <= target.limit}
+            for target in result.targets
+            if target.side in result.measures.get(target.measure, {})
+        ],
+    }
+
+
+def _figures(result: Result, measure: str, side: str) -> dict[str, float]:
+    values = result.measures[measure][side]
+    figures = {
+        "median": result.value(measure, side),
+        "quartiles_apart": result.spread(measure, side),
+        "least": min(values),
+        "rounds": len(values),
+    }
+    if result.over in result.measures[measure] and side != result.over:
+        if all(result.measures[measure][result.over]):
+            figures["ratio"] = result.ratio(measure, side, result.over)
+        figures["added"] = result.added(measure, side, result.over)
+    return figures
+
+
+# -- the page and the screen ----------------------------------------------------------------------
+
+
 def write_page(found: Mapping[str, Any]) -> None:
-    """Put the table of ``found`` where the page has it; the prose around it stays."""
-    before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{table(found)}\n{END}{after}", "utf-8")
+    """Put each table of ``found`` where the page has it; the prose around them stays."""
+    page = PAGE.read_text("utf-8")
+    for name in found:
+        begin = f"<!-- begin: python -m benchmarks {name} -->"
+        before, there, rest = page.partition(begin)
+        _, _, after = rest.partition(END)
+        if there:
+            page = f"{before}{begin}\n{table(name, found[name])}\n{END}{after}"
+    PAGE.write_text(page, "utf-8")
 
 
-def table(found: Mapping[str, Any]) -> str:
-    """A Markdown table: a row per benchmark, medians by side, comparisons, and what they are held to."""
-    lines = [
-        "| what | each side | compared | at most | held |",
-        "|---|---|---|---|---|",
-    ]
+def table(name: str, found: Mapping[str, Any]) -> str:
+    """One table in Markdown, with what was not run and on what machine."""
+    layout = TABLES[name]
+    ran = [entry for entry in found["results"] if not entry["not_run"]]
+    if layout.lines == "results":
+        lines = _by_result(ran, layout)
+    else:
+        lines = [
+            *_by_side(ran, layout),
+            *(f"\n{entry['name']}: {entry['what']}." for entry in ran if entry["what"]),
+        ]
     for entry in found["results"]:
         if entry["not_run"]:
-            lines.append(f"| {_title(entry)} | not run: {entry['not_run']} | | | |")
-            continue
-        unit = entry["unit"]
-        sides = ", ".join(f"{name} {side['median']:.4g}" for name, side in entry["sides"].items())
-        compared = "; ".join(
-            f"{each['ratio']:.2f} of {each['over']}, {each['added']:+.3g} {unit}"
-            for each in entry["compared"]
-        )
-        limits = "; ".join(_limit(each, unit) for each in entry["targets"])
-        held = ", ".join("yes" if each["held"] else "**no**" for each in entry["targets"])
-        lines.append(f"| {_title(entry)} | {sides} {unit} | {compared} | {limits} | {held} |")
+            lines += ["", f"Not run: **{entry['name']}**, {entry['what']}: {entry['not_run']}"]
     where = found["where"]
     lines += [
         "",
@@ -80,51 +141,92 @@ def table(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def line(result: Result) -> str:
-    """One result for the screen."""
-    if result.not_run:
-        return f"{result.name:32} not run: {result.not_run}"
-    sides = "  ".join(f"{name} {result.value(name):.4g}" for name in result.rounds)
-    verdicts = "  ".join(
-        f"{each.figure} {result.figure(each):.3g} of at most {each.limit:g}" for each in result.targets
-    )
-    return f"{result.name:32} {sides} {result.unit}  {verdicts}"
+def _by_result(entries: Sequence[Mapping[str, Any]], layout: Layout) -> list[str]:
+    """A line for each measure of each result, a column for each side, and what it is held to."""
+    sides = _merged([list(rounds) for entry in entries for rounds in entry["measures"].values()])
+    held = any(entry["targets"] for entry in entries)
+    lines = [_line("what", "", *sides, *(("at most",) if held else ())), _rule(len(sides) + 2 + held)]
+    for entry in entries:
+        title = f"**{entry['name']}**: {entry['what']}"
+        for measure, rounds in entry["measures"].items():
+            unit = entry["unit"]
+            cells = [_cell(rounds.get(side), layout) for side in sides]
+            limits = "; ".join(_limit(each, unit) for each in entry["targets"] if each["measure"] == measure)
+            lines.append(_line(title, f"{measure}, {unit}", *cells, *((limits,) if held else ())))
+            title = ""
+    return lines
 
 
-def _entry(result: Result) -> dict[str, Any]:
-    sides = list(result.rounds)
-    last = sides[-1] if sides else ""
-    return {
-        "name": result.name,
-        "what": result.what,
-        "unit": result.unit,
-        "rounds": len(next(iter(result.rounds.values()), ())),
-        "not_run": result.not_run,
-        "sides": {
-            side: {
-                "median": result.value(side),
-                "quartiles_apart": result.spread(side),
-                "least": min(values),
-                **({"later": sorted(result.later[side])[len(values) // 2]} if side in result.later else {}),
-            }
-            for side, values in result.rounds.items()
-        },
-        "compared": [
-            {"side": last, "over": over, "ratio": result.ratio(last, over), "added": result.added(last, over)}
-            for over in sides[:-1]
-        ],
-        "targets": [
-            {**asdict(target), "found": result.figure(target), "held": result.figure(target) <= target.limit}
-            for target in result.targets
-        ],
-    }
+def _by_side(entries: Sequence[Mapping[str, Any]], layout: Layout) -> list[str]:
+    """A line for each side, a column for each measure of each result; a side's note stands beside its numbers."""
+    columns = [(entry, measure) for entry in entries for measure in entry["measures"]]
+    sides = _merged([list(entry["measures"][measure]) for entry, measure in columns])
+    notes = {side: "; ".join(e["notes"][side] for e in entries if side in e["notes"]) for side in sides}
+    noted = ("",) if any(notes.values()) else ()
+    heads = [
+        ", ".join((entry["name"], *((measure,) if len(entry["measures"]) > 1 else ()), entry["unit"]))
+        for entry, measure in columns
+    ]
+    lines = [_line("", *heads, *noted), _rule(len(heads) + 1 + len(noted))]
+    for side in sides:
+        cells = [_cell(entry["measures"][measure].get(side), layout) for entry, measure in columns]
+        lines.append(_line(side, *cells, *((notes[side],) if noted else ())))
+    return lines
 
 
-def _title(entry: Mapping[str, Any]) -> str:
-    return f"**{entry['name']}**: {entry['what']}"
+def _merged(orders: Sequence[Sequence[str]]) -> list[str]:
+    """All names once, each order kept as far as that goes."""
+    merged: list[str] = []
+    for order in orders:
+        place = 0
+        for name in order:
+            if name not in merged:
+                merged.insert(place, name)
+            place = merged.index(name) + 1
+    return merged
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _rule(columns: int) -> str:
+    return "|" + "---|" * columns
+
+
+def _cell(figures: Mapping[str, float] | None, layout: Layout) -> str:
+    if figures is None:
+        return ""
+    number = f"{figures['median']:.3g}"
+    if layout.compared == "ratio" and "ratio" in figures:
+        return f"{number} ({figures['ratio']:.2f})"
+    if layout.compared == "added" and "added" in figures:
+        return f"{number} ({figures['added']:+.3g})"
+    return number
 
 
 def _limit(target: Mapping[str, Any], unit: str) -> str:
+    verdict = "held" if target["held"] else "**not held**"
+    limit, found = f"{target['limit']:g}", f"{target['found']:.3g}"
     if target["figure"] == "ratio":
-        return f"{target['limit']:g} of {target['over']}"
-    return f"{'+' if target['figure'] == 'added' else ''}{target['limit']:g} {unit}"
+        return f"{target['side']} {limit} of {target['over']}: {found}, {verdict}"
+    plus = "+" if target["figure"] == "added" else ""
+    of = f" of {target['over']}" if target["figure"] == "added" else ""
+    return f"{target['side']} {plus}{limit} {unit}{of}: {plus}{found}, {verdict}"
+
+
+def lines(result: Result) -> list[str]:
+    """One result for the screen."""
+    said = [
+        f"{result.name}: {result.what}".rstrip(": ")
+        + (f": not run: {result.not_run}" if result.not_run else "")
+    ]
+    for measure, rounds in result.measures.items():
+        sides = "  ".join(f"{side} {result.value(measure, side):.4g}" for side in rounds)
+        verdicts = "  ".join(
+            f"[{each.side}: {each.figure} {result.figure(each):.3g} of at most {each.limit:g}]"
+            for each in result.targets
+            if each.measure == measure and each.side in rounds
+        )
+        said.append(f"  {measure:9} {sides} {result.unit}  {verdicts}")
+    return said

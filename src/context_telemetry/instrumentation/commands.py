@@ -107,7 +107,7 @@ def _begin(group: Any, ctx: Any) -> Operation | None:
             return None
         # Where telemetry goes hangs on the project, and the span starts before Dataface opens one.
         project.opened(_project_root(typed))
-        if not recorder.live():
+        if recorder.heard() is None:
             return None
         context = environment_context()
         return Operation(

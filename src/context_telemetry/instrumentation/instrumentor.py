@@ -49,9 +49,8 @@ HOOKS: tuple[Hook, ...] = (
     *private.HOOKS,
 )
 
-# What is read of the manifest besides its state, and what a consumer is given of it whatever is asked.
+# What is read of the manifest besides its state.
 manifest_watch.consumers += (given.CONSUMER, enrichment.CONSUMER)
-fingerprint.standing.append(given.manifest_part)
 
 OLDEST = min((hook.since for hook in HOOKS), key=version)
 """The oldest Dataface release that is observed."""
@@ -92,6 +91,8 @@ class DatafaceInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # see its i
                 failsafe.warn("there is no Dataface here to observe")
             elif not rows:
                 failsafe.warn(f"Dataface {release} is not observed: this version knows {OLDEST} and later")
+            # What a consumer is given whatever is asked.
+            fingerprint.standing.append(given.manifest_part)
             _installation = Installation(rows)
             _installation.place()
 
@@ -154,7 +155,8 @@ def report_state() -> None:
     counted = {name: sum(each.state == name for each in states) for name in ("active", "absent", "failed")}
     missing = [each.id for each in states if each.state in ("absent", "failed")]
     errors, drops = failsafe.errors(), failsafe.drops()
-    fallbacks = recorder.active().fallbacks if recorder.live() else ()
+    by = recorder.heard()
+    fallbacks = by.fallbacks if by is not None else ()
     recorder.event(
         names.EVENT_CONTEXT_TELEMETRY_STATE,
         {

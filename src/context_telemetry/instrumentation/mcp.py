@@ -118,7 +118,7 @@ class _Session:
     # -- one request ------------------------------------------------------------------------------
 
     def _begin(self, request_id: str | int, method: str, params: Mapping[str, Any]) -> None:
-        if not recorder.live():
+        if recorder.heard() is None:
             return
         attributes: dict[str, AttributeValue] = {
             names.MCP_METHOD_NAME: method[:_LONGEST],

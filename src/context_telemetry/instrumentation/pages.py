@@ -199,7 +199,7 @@ def _begin(scope: Any) -> _Page | None:
     try:
         if scope["type"] != "http" or scope["method"] not in _METHODS or scope.get("app") not in _observed:
             return None
-        if not recorder.live():
+        if recorder.heard() is None:
             return None
         page, asked = page_of(scope["path"].removeprefix(scope.get("root_path", "")))
         if page is None:

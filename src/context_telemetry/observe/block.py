@@ -42,9 +42,9 @@ class _Unheard(Operation):
     def notes(self) -> dict[str, Any]:
         return {}
 
-    def take(self, reading: Reading, *, part: bool = False) -> None: ...
+    def take(self, reading: Reading, part: bool = False) -> None: ...
 
-    def apply(self, read: AnyReader, call: Call, *, part: bool = False) -> None: ...
+    def apply(self, read: AnyReader, call: Call, part: bool = False) -> None: ...
 
     def attach(self) -> None: ...
 
@@ -88,7 +88,7 @@ class operation:  # a public name of the vocabulary, read as a statement: `with 
         self._op: Operation | None = None
 
     def __enter__(self) -> Operation:
-        if not recorder.live():
+        if recorder.heard() is None:
             return _UNHEARD
         self._op = op = Operation(self._name, self._attributes)
         op.attach()

@@ -15,6 +15,7 @@ from context_telemetry.observe.fork import on_forget
 KINDS: Final = frozenset({"manifest", "objects", "prompt", "tool_list"})
 """What a fingerprint may be made of."""
 
+_NOTHING: Mapping[str, Any] = {}
 standing: list[Callable[[], tuple[str, str | None] | None]] = []
 """What every consumer of this process is given: each answers a kind and a digest (None: not known), or nothing."""
 
@@ -79,12 +80,10 @@ def conclude(given: Mapping[str, set[str | None]]) -> Mapping[str, Any]:
 
     The order in which things were given does not matter, nor how often.
     """
-    met = {(kind, each) for kind, digests in given.items() for each in digests}
-    for tell in standing:
-        part = tell()
-        if part is not None:
-            met.add(part)
-    key = frozenset(met)
+    standing_now = [part for tell in standing if (part := tell()) is not None]
+    if not given and not standing_now:
+        return _NOTHING
+    key = frozenset([*standing_now, *((kind, each) for kind, digests in given.items() for each in digests)])
     found = _concluded.get(key)
     if found is None:
         if len(_concluded) >= _MOST_CONCLUDED:
@@ -110,7 +109,8 @@ def _conclude(met: frozenset[tuple[str, str | None]]) -> dict[str, Any]:
 
 @on_forget
 def forget() -> None:
-    """Drop what was kept to recognise content again."""
+    """Drop what was kept to recognise content again, and what stands."""
     global _known
     _known = ()
     _concluded.clear()
+    standing.clear()

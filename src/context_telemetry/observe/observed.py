@@ -25,6 +25,7 @@ from context_telemetry.observe.operation import (
     object_name,
 )
 from context_telemetry.observe.reading import COORDINATES, AnyReader, Call, Reading, Signature, check_names
+from context_telemetry.observe.recorder import heard
 
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any] | staticmethod[Any, Any]")
 
@@ -104,7 +105,9 @@ class _Observer:
         self.key = inspect.unwrap(function)
         self.inner_mark = _is_marked(function)
 
-    def begin(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Operation | None, str]:
+    def begin(
+        self, by: recorder.Recorder, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Operation | None, str]:
         """The operation that a call is or joins, None when there is none, and what the call is to it."""
         plan = self.plan
         try:
@@ -126,7 +129,7 @@ class _Observer:
                 attributes = {**attributes, **extra}
             if plan.span_name is not None:
                 span_name = plan.span_name(attributes)
-            op = Operation.of_call(name, attributes, span_name, plan.protocol, context, running)
+            op = Operation.of_call(by, name, attributes, span_name, plan.protocol, context, running)
             if self.inner_mark:
                 op.pending = self.key
         except Exception as error:
@@ -163,7 +166,7 @@ class _Observer:
             if error is not None:
                 conclude_error(op, error, part=role is _PART)
             if read is not None and (error is None or not is_interruption(error)):
-                op.apply(read, Call(self.signature, args, kwargs, result, error), part=role is _PART)
+                op.apply(read, Call(self.signature, args, kwargs, result, error), role is _PART)
             if follower is not None:
                 reading = follower.ended(error)
                 if reading is not None:
@@ -213,9 +216,10 @@ def _function(function: Callable[..., Any], observer: _Observer) -> Callable[...
     begin, end = observer.begin, observer.end
 
     def observed(*args: Any, **kwargs: Any) -> Any:
-        if not recorder.live():
+        by = heard()
+        if by is None:
             return function(*args, **kwargs)
-        op, role = begin(args, kwargs)
+        op, role = begin(by, args, kwargs)
         if op is None:
             return function(*args, **kwargs)
         if role is _OWN:
@@ -239,9 +243,10 @@ def _coroutine(function: Callable[..., Any], observer: _Observer) -> Callable[..
     begin, end = observer.begin, observer.end
 
     async def observed(*args: Any, **kwargs: Any) -> Any:
-        if not recorder.live():
+        by = heard()
+        if by is None:
             return await function(*args, **kwargs)
-        op, role = begin(args, kwargs)
+        op, role = begin(by, args, kwargs)
         if op is None:
             return await function(*args, **kwargs)
         if role is _OWN:
@@ -295,9 +300,10 @@ class Steps:
 
 def _generator(function: Callable[..., Any], observer: _Observer) -> Callable[..., Any]:
     def observed(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        if not recorder.live():
+        by = heard()
+        if by is None:
             return (yield from function(*args, **kwargs))
-        op, role = observer.begin(args, kwargs)
+        op, role = observer.begin(by, args, kwargs)
         follower = observer.follow(op if role is _OWN else None, args, kwargs)
         body, steps = function(*args, **kwargs), Steps(op)
         result: Any = None
@@ -330,7 +336,8 @@ def _generator(function: Callable[..., Any], observer: _Observer) -> Callable[..
 
 def _async_generator(function: Callable[..., Any], observer: _Observer) -> Callable[..., Any]:
     async def observed(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        op, role = observer.begin(args, kwargs) if recorder.live() else (None, _JOINED)
+        by = heard()
+        op, role = observer.begin(by, args, kwargs) if by is not None else (None, _JOINED)
         follower = observer.follow(op if role is _OWN else None, args, kwargs)
         body, steps = function(*args, **kwargs), Steps(op)
         failure: BaseException | None = None

@@ -16,10 +16,7 @@ import opentelemetry.trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import (
-    INVALID_SPAN,
-    INVALID_SPAN_CONTEXT,
     Span,
-    SpanContext,
     Status,
     StatusCode,
     TracerProvider,
@@ -35,8 +32,12 @@ if TYPE_CHECKING:
     from context_telemetry.observe.operation import Operation
 
 ERROR = Status(StatusCode.ERROR)
-# A healthy call that took less has no exemplar, which costs a sixth of a point: nobody will look for that call.
 _QUICK_NS = 10_000_000
+
+
+def is_worth_showing(attributes: Mapping[str, Any], duration_ns: int) -> bool:
+    """Whether points have an exemplar, which costs a sixth of a point: nobody looks for a quick healthy call."""
+    return duration_ns >= _QUICK_NS or attributes.get(names.DATAFACE_OUTCOME) != "ok"
 
 
 class OpenTelemetryRecorder:
@@ -69,7 +70,7 @@ class OpenTelemetryRecorder:
         if why not in self.fallbacks:
             self.fallbacks = (*self.fallbacks, why)
 
-    def start(self, op: Operation, parent: Context) -> Span | None:
+    def start(self, op: Operation, parent: Context) -> Span:
         op.started_with = tuple(op.attributes.values())
         return self._tracer.start_span(
             op.span_name,
@@ -82,17 +83,8 @@ class OpenTelemetryRecorder:
             set_status_on_exception=False,
         )
 
-    def identity(self, op: Operation) -> SpanContext:
-        return INVALID_SPAN_CONTEXT
-
-    def records(self, op: Operation) -> bool:
-        return False
-
-    def real(self, op: Operation) -> Span:
-        return INVALID_SPAN
-
     def finish(self, op: Operation) -> None:
-        span = op.span or INVALID_SPAN
+        span = op.span
         try:
             self._tell(op, span)
             self._count(op, span)
@@ -116,7 +108,7 @@ class OpenTelemetryRecorder:
     def _count(self, op: Operation, span: Span) -> None:
         if self._metered or _metrics_globals._METER_PROVIDER is not None:
             took = op.duration_ns
-            exemplar = None if took < _QUICK_NS and op.outcome == "ok" else span
+            exemplar = span if is_worth_showing(op.attributes, took) else None
             self._points.count(op.attributes, took / 1e9, exemplar, op.start_ns + took)
 
     def shares_spans(self) -> bool:

@@ -19,16 +19,13 @@ from opentelemetry.trace import (
     INVALID_SPAN,
     Link,
     Span,
-    SpanContext,
     SpanKind,
-    TraceState,
     set_span_in_context,
 )
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
 from context_telemetry.observe import board, failsafe, fingerprint, recorder
-from context_telemetry.observe.as_span import AsSpan
 from context_telemetry.observe.reading import (
     COORDINATES,
     AnyReader,
@@ -42,6 +39,8 @@ from context_telemetry.observe.surface import entry_surface
 if TYPE_CHECKING:
     from types import EllipsisType
 
+    from context_telemetry.observe.recorder import Recorder
+
 _KEY = otel_context.create_key("context-telemetry-operation")
 # Under which a context has its span: asked once, so that a context with both is made in one step.
 (SPAN_KEY,) = set_span_in_context(INVALID_SPAN, Context())
@@ -49,7 +48,7 @@ _KEY = otel_context.create_key("context-telemetry-operation")
 _NAME, _ENTRY = names.DATAFACE_OPERATION_NAME, names.DATAFACE_ENTRY
 _SURFACE, _OUTCOME = names.DATAFACE_SURFACE, names.DATAFACE_OUTCOME
 _SIZE, _KIND = names.DATAFACE_PAYLOAD_SIZE, names.DATAFACE_PAYLOAD_KIND
-_NOWHERE = Context()
+_NOTHING: Mapping[str, Any] = {}
 # Names, also qualified ones, lists and globs, but neither statements nor connection strings.
 _OBJECT_NAME = re.compile(r"[\w.$*?\[\],|-]{1,128}")
 # Error types that say nothing of the cause: what failed inside does.
@@ -66,7 +65,7 @@ def current(context: Context | None = None) -> Operation | None:
     return found if isinstance(found, Operation) else None
 
 
-class Operation(AsSpan):
+class Operation:
     """One observed call. ``name`` is one of the conventions' operations, or None for an MCP request outside of them.
 
     ``attributes`` are those known before the call, so that samplers see them. ``surface`` is this operation's, whoever
@@ -105,14 +104,9 @@ class Operation(AsSpan):
     pending: object = None
     """The function that may join this operation instead of making its own: it is decorated as well as hooked."""
     started_with: tuple[AttributeValue, ...] = ()
-    recorder: recorder.Recorder
+    span: Span
+    recorder: Recorder
     """What records it from its start to its end, whatever others are recorded by meanwhile."""
-    trace_id = span_id = flags = 0
-    """Where it stands for its span: the identity of that, complete in `identity` once somebody has asked for it."""
-    identity: SpanContext | None = None
-    trace_state: TraceState | None = None
-    above: Operation | SpanContext | None = None
-    """The span above, in the same case."""
     _outer_entry: Operation | None = None
     _notes: dict[str, Any] | None = None
     _degraded = False
@@ -148,11 +142,13 @@ class Operation(AsSpan):
             self.links = links
         if kind is not None:
             self.kind = kind
-        self._begin(name, attributes, span_name, surface, protocol, context, parent, start, span)
+        by = recorder.active()
+        self._begin(by, name, attributes, span_name, surface, protocol, context, parent, start, span)
 
     @classmethod
     def of_call(
         cls,
+        by: Recorder,
         name: str,
         attributes: Mapping[str, AttributeValue],
         span_name: str | None,
@@ -162,11 +158,12 @@ class Operation(AsSpan):
     ) -> Operation:
         """``Operation(name, attributes, span_name=...)``, for what makes many: passing keywords takes a third of it."""
         op = object.__new__(cls)
-        op._begin(name, attributes, span_name, None, protocol, context, parent, None, None)
+        op._begin(by, name, attributes, span_name, None, protocol, context, parent, None, None)
         return op
 
     def _begin(
         self,
+        by: Recorder,
         name: str | None,
         attributes: Mapping[str, AttributeValue] | None,
         span_name: str | None,
@@ -206,12 +203,12 @@ class Operation(AsSpan):
                 parent.began_below(self)
             except Exception as error:
                 failsafe.caught("begin below", error)
-        self.recorder = recorder.active()
+        self.recorder = by
         if span is not None:
             self.adopted, self.span = True, span
             return
         try:
-            self.span = self.recorder.start(self, context)
+            self.span = by.start(self, context)
         except Exception as error:
             self.span = INVALID_SPAN
             failsafe.caught("recorder.start", error)
@@ -233,7 +230,7 @@ class Operation(AsSpan):
         """The context inside of which this operation is the current one, and its span the current span."""
         if self._attached is not None:
             return self._attached
-        return Context({**self._parent_context, SPAN_KEY: self.span or self, _KEY: self})
+        return Context({**self._parent_context, SPAN_KEY: self.span, _KEY: self})
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -252,21 +249,21 @@ class Operation(AsSpan):
             return
         self.apply(read, Call(result=result))
 
-    def apply(self, read: AnyReader, call: Call, *, part: bool = False) -> None:
+    def apply(self, read: AnyReader, call: Call, part: bool = False) -> None:
         """Let ``read`` turn ``call`` into a reading and `take` it over; a reader that fails is counted."""
         try:
             reading = read(call)
             if reading is None:
                 return
-            if isinstance(read, Reader) and not read.declares(reading):
+            if type(read) is Reader and not read.declares(reading):
                 failsafe.misused(
                     "reader", f"a reader of {self.name} answered with names that it has not declared"
                 )
-            self.take(reading, part=part)
+            self.take(reading, part)
         except Exception as error:
             failsafe.caught(f"reader of {self.name}", error)
 
-    def take(self, reading: Reading, *, part: bool = False) -> None:
+    def take(self, reading: Reading, part: bool = False) -> None:
         """Take over everything that a reading says; the failure of a mere ``part`` only as an explanation."""
         if reading.reasons:
             self.degraded(*reading.reasons)
@@ -339,7 +336,7 @@ class Operation(AsSpan):
             return
         entry = self.entry
         if entry._given is None:
-            entry._given, entry._told = {}, True
+            entry._given = {}
         entry._given.setdefault(kind, set()).add(digest)
 
     def coordinates(self, **asked: str) -> None:
@@ -355,7 +352,7 @@ class Operation(AsSpan):
 
     def attach(self) -> None:
         """Make this the current operation of this thread or task, until `detach`."""
-        self._attached = context = Context({**self._parent_context, SPAN_KEY: self.span or self, _KEY: self})
+        self._attached = context = Context({**self._parent_context, SPAN_KEY: self.span, _KEY: self})
         self._token = otel_context.attach(context)
 
     def detach(self) -> None:
@@ -373,10 +370,6 @@ class Operation(AsSpan):
         if self.held:
             return
         self._finished = True
-        self._parent_context, self._notes = (
-            _NOWHERE,
-            None,
-        )  # its record may wait for a while: it keeps nobody's things
         try:
             self._conclude()
         except Exception as error:
@@ -395,8 +388,10 @@ class Operation(AsSpan):
         attributes = self.attributes
         if self._payload is not None:
             self._conclude_payload(self._payload)
-        if self._told or fingerprint.standing:
+        if self._told:
             self._conclude_what_was_told(attributes)
+        if self._outer_entry is None and (self._given or fingerprint.standing):
+            attributes.update(fingerprint.conclude(self._given or _NOTHING))
         attributes[_OUTCOME] = self.outcome
         if self.layers:
             attributes[names.DATAFACE_CATALOG_LAYERS] = self.layers
@@ -408,8 +403,6 @@ class Operation(AsSpan):
     def _conclude_what_was_told(self, attributes: dict[str, AttributeValue]) -> None:
         if self._ages:
             self._conclude_ages(self._ages)
-        if self._outer_entry is None and (self._given or fingerprint.standing):
-            attributes.update(fingerprint.conclude(self._given or {}))
         union, entry = self.reasons, self._outer_entry
         if entry is None:
             union = sorted({*union, *self.risen})

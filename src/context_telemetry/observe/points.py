@@ -44,9 +44,9 @@ Histograms = Callable[[Metric, Mapping[str, AttributeValue], int], RecordValue]
 """Makes the series of a histogram that has these labels, beginning at this Unix time in nanoseconds."""
 
 
-_Entry = tuple["_Row | None", Any, float, "Span | None", int]
-# What a finished call leaves: what it adds and the values for that, or None and its attributes, and then its duration
-# in seconds, the span for an exemplar, and its end (Unix time in nanoseconds).
+Entry = tuple["_Row | None", Any, float, "Span | None", int]
+"""What a finished call leaves to be counted: what it adds and the values for that, or None and its attributes; and then
+its duration in seconds, the span for an exemplar, and its end (Unix time in nanoseconds)."""
 
 
 class _Series:
@@ -111,14 +111,19 @@ class Points:
     gauges are numbers of ours that the SDK asks for when it collects: a fifth of the cost of telling it each time.
     ``provider`` (None: the process's own) has one of these for all its time: the SDK drops the instruments of a second
     one. ``histograms`` makes the series of histograms, which can begin in the past; by default they are the meter's,
-    which cannot.
+    which cannot. With ``unpack`` only `count_later` is used, and the queue holds whatever that is given.
     """
 
-    def __init__(self, provider: MeterProvider | None, histograms: Histograms | None = None) -> None:
+    def __init__(
+        self,
+        provider: MeterProvider | None,
+        histograms: Histograms | None = None,
+        unpack: Callable[[Any], Entry] | None = None,
+    ) -> None:
         meter = get_meter(names.SCOPE, names.VERSION, provider, schema_url=names.SCHEMA_URL)
         # Weakly: it has these, and not they it.
         self._provider: Callable[[], object] = (lambda: None) if provider is None else weakref.ref(provider)
-        self._queue: deque[_Entry] = deque()
+        self._queue: deque[Any] = deque()
         self._called = False
         self._shapes: dict[tuple[str, ...], _Shape] = {}
         self._remembered = 0
@@ -126,7 +131,7 @@ class Points:
             metric.name: {} for metric in names.METRICS
         }
         self._histogram = histograms or _meter_histograms(meter)
-        self._begin_now = histograms is None
+        self._unpack, self.unpacks = unpack, unpack is not None
         self._renew_locks()
         for metric in names.METRICS:
             name, unit, brief = metric.name, metric.unit, metric.brief
@@ -159,14 +164,15 @@ class Points:
 
         ``duration`` is in seconds, ``ended`` a Unix time in nanoseconds, ``exemplar`` the span that points may show.
         """
-        row = None
-        if self._begin_now:
-            row = self._row(attributes)
-            if row is None:
-                self._record_now((None, attributes, duration, exemplar, ended))
-                return
-            attributes = row.values(attributes)
-        self._queue.append((row, attributes, duration, exemplar, ended))
+        row = self._row(attributes)
+        if row is None:
+            self._record_now((None, attributes, duration, exemplar, ended))
+        else:
+            self.count_later((row, row.values(attributes), duration, exemplar, ended))
+
+    def count_later(self, record: Any) -> None:
+        """Count what ``unpack`` makes an entry of, where series can begin in the past."""
+        self._queue.append(record)
         if len(self._queue) >= _MANY:
             self._crowded()
 
@@ -178,7 +184,7 @@ class Points:
             self._called = True
             worker.soon(self.take_over)
 
-    def _record_now(self, entry: _Entry) -> None:
+    def _record_now(self, entry: Any) -> None:
         with self._recording:
             self._record((entry,))
 
@@ -193,16 +199,17 @@ class Points:
         with self._taking:  # and what another thread has taken over
             pass
 
-    def _record(self, chunk: Iterable[_Entry]) -> None:
-        calls: dict[_Row, int] = {}
+    def _record(self, chunk: Iterable[Any]) -> None:
+        unpack, calls = self._unpack, dict[_Row, int]()
         added: list[tuple[_Series, float]] = []
-        for row, values, duration, exemplar, ended in chunk:
+        for record in chunk:
             try:
+                row, values, duration, exemplar, ended = record if unpack is None else unpack(record)
                 if row is None:
                     row = self._row(values) or self._remember(values, ended)
                     values = row.values(values)
-                for record, position in row.histograms:
-                    record(duration if position is None else values[position], exemplar, ended)
+                for record_value, position in row.histograms:
+                    record_value(duration if position is None else values[position], exemplar, ended)
                 calls[row] = calls.get(row, 0) + 1
                 if row.numbers or row.each:
                     added.extend(self._numbers(row, values))

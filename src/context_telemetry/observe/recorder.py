@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import opentelemetry.trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanContext
+from opentelemetry.trace import Span
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.observe import failsafe
@@ -33,20 +33,8 @@ class Recorder(Protocol):
     fallbacks: tuple[str, ...]
     """Why records are the SDK's own spans or histograms, as the conventions name it; none where they are not."""
 
-    def start(self, op: Operation, parent: Context) -> Span | None:
-        """Begin the span of ``op``, as a child of what is in ``parent``; None where the operation stands for it."""
-        ...
-
-    def identity(self, op: Operation) -> SpanContext:
-        """The identity of a span that ``op`` stands for."""
-        ...
-
-    def records(self, op: Operation) -> bool:
-        """Whether a span that ``op`` stands for is recorded, and still going on."""
-        ...
-
-    def real(self, op: Operation) -> Span:
-        """A span of the SDK's in place of ``op``: somebody wants what only such a one can do."""
+    def start(self, op: Operation, parent: Context) -> Span:
+        """Begin the span of ``op``, as a child of what is in ``parent``."""
         ...
 
     def finish(self, op: Operation) -> None:
@@ -78,16 +66,18 @@ def _host_configured() -> bool:
     return metrics is not None and metrics._METER_PROVIDER is not None
 
 
-def live() -> bool:
-    """Whether anybody would receive a record. Where nobody would, observing costs this one look."""
-    if _own is not None or _host_configured():
-        return True
-    if _armed is None:
-        return False
+def heard() -> Recorder | None:
+    """What a new operation is recorded by; None where nobody would receive a record: observing costs this one look."""
+    if _own is not None and not _own_is_private:
+        return _own
+    if _host_configured():
+        return _default_one()
+    if _own is not None or _armed is None:
+        return _own
     arm = _armed
     disarm()
     arm()
-    return _own is not None or _host_configured()
+    return active() if _own is not None or _host_configured() else None
 
 
 def arm(start: Callable[[], None]) -> None:
@@ -130,10 +120,14 @@ def forget() -> None:
 
 
 def active() -> Recorder:
-    """The recorder that a new operation is recorded by."""
-    global _default
+    """`heard`, for who records whether anybody listens or not."""
     if _own is not None and not (_own_is_private and _host_configured()):
         return _own
+    return _default_one()
+
+
+def _default_one() -> Recorder:
+    global _default
     if _default is None:
         from context_telemetry.observe.opentelemetry_recorder import OpenTelemetryRecorder
 
@@ -143,10 +137,11 @@ def active() -> Recorder:
 
 def event(name: str, attributes: Mapping[str, AttributeValue], warning: bool) -> None:
     """Emit one event of the conventions, if anybody would receive it."""
-    if not live():
+    by = heard()
+    if by is None:
         return
     try:
-        active().event(name, attributes, warning)
+        by.event(name, attributes, warning)
     except Exception as error:
         failsafe.caught("recorder.event", error)
 

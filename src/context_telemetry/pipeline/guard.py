@@ -148,20 +148,29 @@ def dropped(key: str) -> bool:
     return key in DROPPED_KEYS or key.startswith(DROPPED_PREFIXES) or key.endswith(DROPPED_SUFFIXES)
 
 
-@lru_cache(maxsize=4_096)
-def _is_kept(key: str) -> bool:
-    """Whether an attribute of this name is judged by its value alone."""
-    return not dropped(key) and key not in HIDDEN and key not in CUT_AT_QUERY
+# Attributes that are judged by their values alone.
+_open_keys: set[str] = set()
+
+
+def is_harmless(given: Mapping[str, Any]) -> bool:
+    """Whether attributes can be told at a look to have no content: numbers, and short words, looked at once."""
+    for key, value in given.items():
+        if type(value) is str:
+            if value not in _harmless and text(value) not in _harmless:
+                return False
+        elif type(value) not in _NUMBERS:
+            return False
+        if key not in _open_keys:
+            if dropped(key) or key in HIDDEN or key in CUT_AT_QUERY:
+                return False
+            if len(_open_keys) < _MOST_HARMLESS:
+                _open_keys.add(key)
+    return True
 
 
 def attributes(given: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """The attributes without content: the very same object when there is none."""
-    if not given:
-        return given
-    for key, value in given.items():
-        if not ((type(value) in _NUMBERS or (type(value) is str and value in _harmless)) and _is_kept(key)):
-            return _judged_one_by_one(given)
-    return given
+    return given if not given or is_harmless(given) else _judged_one_by_one(given)
 
 
 def _judged_one_by_one(given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -251,8 +260,14 @@ class _Guarded(ReadableSpan):
         return self._original.dropped_links
 
 
+class Harmless(ReadableSpan):
+    """A span whose name and attributes `is_harmless` knew when it was made; it has no more than these."""
+
+
 def span(given: ReadableSpan) -> ReadableSpan:
     """The span without content: the very same object when there is none."""
+    if type(given) is Harmless:
+        return given
     name, had, events, links = text(given.name), given.attributes, given.events, given.links
     kept = attributes(had)
     same = name is given.name and kept is had and given.status.description is None

@@ -179,18 +179,21 @@ class Histograms:
         values, append = stream.values, stream.values.append
 
         def record(value: float, exemplar: Span | None, at: int) -> None:
+            if exemplar is not None:
+                self._show(stream, value, exemplar, at)
+                return
             append(value)
-            if exemplar is not None or len(values) >= _TOGETHER:
-                self._look(stream, value, exemplar, at)
+            if len(values) >= _TOGETHER:
+                with self._lock:
+                    stream.add_up()
 
         return record
 
-    def _look(self, stream: _Stream, value: float, exemplar: Span | None, at: int) -> None:
-        with self._lock:
-            if exemplar is not None:
-                stream.point_at(value, exemplar.get_span_context(), at)
-            if len(stream.values) >= _TOGETHER:
-                stream.add_up()
+    def _show(self, stream: _Stream, value: float, exemplar: Span, at: int) -> None:
+        context = exemplar.get_span_context()
+        with self._lock:  # no collection may come in between: it would have the one without the other
+            stream.values.append(value)
+            stream.point_at(value, context, at)
 
     def attach(self, provider: MeterProvider, readers: Sequence[MetricReader]) -> None:
         """Put these histograms into all that ``readers`` of ``provider`` collect. Raises AttributeError for a new SDK.

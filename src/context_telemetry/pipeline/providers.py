@@ -200,6 +200,7 @@ def _metering(
 
     from context_telemetry.observe.points import Points
     from context_telemetry.pipeline.histograms import Histograms, why_not
+    from context_telemetry.pipeline.owned import unpack
 
     interval = None if os.environ.get("OTEL_METRIC_EXPORT_INTERVAL") else _METRIC_INTERVAL_MS
 
@@ -216,12 +217,12 @@ def _metering(
     if not readers:
         return None, None, None
     provider = MeterProvider(readers, resource, shutdown_on_exit=False)
-    histograms = None
     reason = why_not(readers)
     if reason is None:
         histograms = Histograms()
         histograms.attach(provider, readers)
-    return provider, Points(provider, None if histograms is None else histograms.series), reason
+        return provider, Points(provider, histograms.series, unpack), None
+    return provider, Points(provider), reason
 
 
 def _resource(namespace: str) -> Resource:
