@@ -95,7 +95,7 @@ LINT = Environment("lint", ".", "lint", "about a minute")
 OLDEST = replace(
     WORK,
     purpose="oldest",
-    pinned=tuple(f"opentelemetry-{name}==1.45.0" for name in ("api", "sdk", "exporter-otlp")),
+    pinned=tuple(f"opentelemetry-{name}==1.45.1" for name in ("api", "sdk", "exporter-otlp")),
 )
 NEIGHBOURS = replace(WORK, purpose="neighbours", group="neighbours")
 
