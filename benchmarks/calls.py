@@ -1,10 +1,20 @@
-"""What one observed call costs its caller and the process: the matrix of shapes and of where telemetry goes."""
+"""What one observed call costs its caller and the process: the matrix of shapes and of where telemetry goes.
+
+One process may be a tenth faster than the next for its whole life, by how its memory happens to lie: so there are
+several of each row, and a figure is the median over all their rounds.
+"""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import tempfile
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from benchmarks.measure import WARM_UP, Result, Target, take_turns
+from benchmarks.environment import for_processes
+from benchmarks.measure import WARM_UP, Result, Rounds, Target, joined, take_turns
 from benchmarks.sides import EMITTING, SIDES, Shape, Telemetry, side, verify_equal, verify_nothing_lost
 
 ALL = ("bare", *EMITTING)
@@ -34,10 +44,11 @@ class Calls:
     telemetry: Telemetry = "dropped"
     sides: tuple[str, ...] = ALL
     targets: tuple[Target, ...] = ()
-    units: int = 400
+    units: int = 1_000
     threads: int = 1
     collect_garbage: bool = False
-    rounds: int = 40
+    rounds: int = 12
+    processes: int = 5
     table: str = "calls"
 
     def by_recorder(self) -> list[Calls]:
@@ -61,10 +72,33 @@ class Calls:
 
     def small(self) -> Calls:
         """To see that it works."""
-        return replace(self, rounds=2, units=min(self.units, 400))
+        return replace(self, rounds=2, processes=1, units=min(self.units, 400))
 
     def run(self) -> list[Result]:
-        """Raises UnequalError when the sides do not emit the same, or one loses a span while it is timed."""
+        """Raises RuntimeError when the sides do not emit the same, or one loses a span while it is timed."""
+        what, measures = self.what, dict[str, Rounds]()
+        with tempfile.TemporaryDirectory() as folder:
+            environment = for_processes(Path(folder))
+            for seed in range(self.processes):
+                command = [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.calls",
+                    self.name,
+                    str(self.rounds),
+                    str(self.units),
+                ]
+                hashing = {**environment, "PYTHONHASHSEED": str(seed)}
+                done = subprocess.run(command, env=hashing, capture_output=True, text=True)
+                if done.returncode:
+                    raise RuntimeError(f"{' '.join(command[1:])} failed: {done.stderr[-2_000:]}")
+                what, found = json.loads(done.stdout)
+                measures = {name: joined(measures.get(name, {}), rounds) for name, rounds in found.items()}
+        over = "by hand" if "by hand" in self.sides else "bare"
+        return [Result(self.table, self.name, what, "us", measures, over, self.targets)]
+
+    def play(self) -> tuple[str, dict[str, dict[str, list[float]]]]:
+        """What is compared, and the rounds of this process."""
         what = self.what
         compared = [each for each in self.sides if each in EMITTING]
         if len(compared) > 1 and self.telemetry != "nothing":
@@ -88,8 +122,7 @@ class Calls:
                 contestant.close()
         if self.threads == 1:
             del measures["wall"]
-        over = "by hand" if "by hand" in self.sides else "bare"
-        return [Result(self.table, self.name, what, "us", measures, over, self.targets)]
+        return what, measures
 
     @property
     def per_item(self) -> bool:
@@ -105,16 +138,14 @@ ROWS: tuple[Calls, ...] = (
         telemetry="exported",
         targets=(*HOSTS, *OWNED),
     ),
-    Calls(
-        "call, collected", "with garbage collections counted", collect_garbage=True, units=4_000, rounds=25
-    ),
+    Calls("call, collected", "with garbage collections counted", collect_garbage=True, units=4_000, rounds=8),
     Calls(
         "call, eight threads",
         "eight threads call at once, exported",
         telemetry="exported",
         units=4_000,
         threads=8,
-        rounds=25,
+        rounds=8,
     ),
     Calls(
         "call, sampled out",
@@ -164,3 +195,14 @@ ROWS: tuple[Calls, ...] = (
 )
 
 MATRIX = tuple(each for row in ROWS for each in row.by_recorder())
+
+
+def main() -> None:
+    """`python -m benchmarks.calls NAME ROUNDS UNITS`: the rounds of one process, as JSON on standard output."""
+    name, rounds, units = sys.argv[1:]
+    row = next(each for each in MATRIX if each.name == name)
+    print(json.dumps(replace(row, rounds=int(rounds), units=int(units)).play()))
+
+
+if __name__ == "__main__":
+    main()

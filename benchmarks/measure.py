@@ -95,6 +95,10 @@ class Result:
         return compare(target.measure, target.side, target.over)
 
 
+def joined(rounds: Rounds, more: Rounds) -> Rounds:
+    return {side: [*rounds.get(side, ()), *values] for side, values in more.items()}
+
+
 def take_turns(
     sides: Mapping[str, Side], *, rounds: int, units: int, threads: int = 1, collect_garbage: bool = False
 ) -> dict[str, dict[str, list[float]]]:

@@ -30,9 +30,9 @@ _CALLS_BETWEEN_COLLECTIONS = 4_000
 # The most that may be kept where nothing can be exported (docs/cost.md). By hand and decorated, spans wait in the
 # host's own processor, so of the decorated side only what it keeps besides counts: points that wait for a collection.
 _BOUND = (
-    Target("added", "decorated", "by hand", 4.0, "traced"),
-    Target("value", "owned", "", 32.0, "traced"),
-    Target("value", "owned", "", 32.0, "resident"),
+    Target("added", "decorated", "by hand", 2.0, "traced"),
+    Target("value", "owned", "", 16.0, "traced"),
+    Target("value", "owned", "", 16.0, "resident"),
     Target("value", "owned", "", 1.0, "again"),
 )
 

@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks import served
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.environment import for_processes
-from benchmarks.measure import WARM_UP, Result, Rounds
+from benchmarks.measure import WARM_UP, Result, Rounds, joined
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Peers:
             environment = for_processes(Path(folder))
             for seed in range(self.processes):
                 found, notes = self._batch(names, {**environment, "PYTHONHASHSEED": str(seed)})
-                measures = {k: _joined(measures.get(k, {}), rounds) for k, rounds in found.items()}
+                measures = {k: joined(measures.get(k, {}), rounds) for k, rounds in found.items()}
         what, over = self.what, "by hand"
         if self.scene == "tool":  # Dataface's own work is most of it, and none of theirs
             what += f" and takes {median(measures['total']['bare']):,.0f} us of CPU by itself"
@@ -95,10 +95,6 @@ class Peers:
                         measures[measure][name].append(turn[measure])
             order.reverse()
         return dict(measures)
-
-
-def _joined(rounds: Rounds, more: Rounds) -> Rounds:
-    return {side: [*rounds.get(side, ()), *values] for side, values in more.items()}
 
 
 def _added(rounds: Rounds) -> Rounds:

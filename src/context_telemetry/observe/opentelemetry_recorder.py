@@ -32,12 +32,8 @@ if TYPE_CHECKING:
     from context_telemetry.observe.operation import Operation
 
 ERROR = Status(StatusCode.ERROR)
-_QUICK_NS = 10_000_000
-
-
-def is_worth_showing(attributes: Mapping[str, Any], duration_ns: int) -> bool:
-    """Whether points have an exemplar, which costs a sixth of a point: nobody looks for a quick healthy call."""
-    return duration_ns >= _QUICK_NS or attributes.get(names.DATAFACE_OUTCOME) != "ok"
+QUICK_NS = 10_000_000
+"""A healthy call that took less has no exemplar, which costs a sixth of a point: nobody will look for that call."""
 
 
 class OpenTelemetryRecorder:
@@ -108,7 +104,7 @@ class OpenTelemetryRecorder:
     def _count(self, op: Operation, span: Span) -> None:
         if self._metered or _metrics_globals._METER_PROVIDER is not None:
             took = op.duration_ns
-            exemplar = span if is_worth_showing(op.attributes, took) else None
+            exemplar = span if took >= QUICK_NS or op.outcome != "ok" else None
             self._points.count(op.attributes, took / 1e9, exemplar, op.start_ns + took)
 
     def shares_spans(self) -> bool:

@@ -167,8 +167,10 @@ class Points:
         row = self._row(attributes)
         if row is None:
             self._record_now((None, attributes, duration, exemplar, ended))
-        else:
-            self.count_later((row, row.values(attributes), duration, exemplar, ended))
+            return
+        self._queue.append((row, row.values(attributes), duration, exemplar, ended))
+        if len(self._queue) >= _MANY:
+            self._crowded()
 
     def count_later(self, record: Any) -> None:
         """Count what ``unpack`` makes an entry of, where series can begin in the past."""

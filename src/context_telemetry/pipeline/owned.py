@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from math import inf
 from random import getrandbits
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,7 +45,7 @@ from opentelemetry.util.types import Attributes, AttributeValue
 from context_telemetry.conventions import names
 from context_telemetry.observe import worker
 from context_telemetry.observe.fork import renew_in_child
-from context_telemetry.observe.opentelemetry_recorder import ERROR, OpenTelemetryRecorder, is_worth_showing
+from context_telemetry.observe.opentelemetry_recorder import ERROR, QUICK_NS, OpenTelemetryRecorder
 from context_telemetry.observe.operation import SPAN_KEY
 from context_telemetry.observe.points import Entry, Points
 from context_telemetry.pipeline import guard
@@ -110,7 +111,7 @@ class LightSpan(Span):
     def parent_identity(self) -> SpanContext | None:
         """Who the parent span is, None of a root."""
         above = self.above
-        return above.get_span_context() if isinstance(above, LightSpan) else above
+        return above if above is None or isinstance(above, SpanContext) else above.get_span_context()
 
     def is_recording(self) -> bool:
         return self.op is not None if self.real is None else self.real.is_recording()
@@ -282,13 +283,8 @@ class OwnedRecorder(OpenTelemetryRecorder):
 def unpack(record: Record) -> Entry:
     """What `Points` counts of a record."""
     span, _, _, attributes, start, end, _ = record
-    return (
-        None,
-        attributes,
-        (end - start) / 1e9,
-        span if is_worth_showing(attributes, end - start) else None,
-        end,
-    )
+    exemplar = span if end - start >= QUICK_NS or attributes.get(names.DATAFACE_OUTCOME) != "ok" else None
+    return None, attributes, (end - start) / 1e9, exemplar, end
 
 
 class Taken(IdGenerator, Sampler):
@@ -353,7 +349,8 @@ class Assembly:
     def __init__(self, tracers: TracerProvider) -> None:
         self._tracers = tracers
         limits = SpanLimits()
-        self._most, self._longest = limits.max_span_attributes, limits.max_span_attribute_length
+        self._limit, self._longest = limits.max_span_attributes, limits.max_span_attribute_length
+        self._most: float = inf if self._limit is None else self._limit
 
     def __call__(self, item: Any) -> ReadableSpan:
         if type(item) is not tuple:
@@ -361,8 +358,9 @@ class Assembly:
         span, name, kind, attributes, start, end, is_error = item
         kept: Attributes = attributes
         made: type[ReadableSpan] = guard.Harmless
-        if not self._are_few(attributes) or not guard.is_harmless(attributes) or guard.text(name) != name:
-            kept, made = BoundedAttributes(self._most, attributes, True, self._longest), ReadableSpan
+        few = len(attributes) <= self._most and self._longest is None
+        if not few or not guard.is_harmless(attributes) or guard.text(name) is not name:
+            kept, made = BoundedAttributes(self._limit, attributes, True, self._longest), ReadableSpan
         # By position (events, links and a deprecated scope are left out), at half of what keywords cost.
         return made(
             name,
@@ -379,9 +377,6 @@ class Assembly:
             end,
             _SCOPE,
         )
-
-    def _are_few(self, attributes: dict[str, AttributeValue]) -> bool:
-        return self._longest is None and (self._most is None or len(attributes) <= self._most)
 
 
 class OwnedTracerProvider(TracerProvider):
