@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from opentelemetry.context import Context
-from opentelemetry.trace import INVALID_SPAN, Span, SpanContext
+from opentelemetry.trace import INVALID_SPAN, Span
 from opentelemetry.util.types import AttributeValue
 
 from benchmarks.measure import Result, take_turns
@@ -26,15 +26,6 @@ class _Nobody:
     fallbacks: tuple[str, ...] = ()
 
     def start(self, op: Operation, parent: Context) -> Span:
-        return INVALID_SPAN
-
-    def identity(self, op: Operation) -> SpanContext:
-        return INVALID_SPAN.get_span_context()
-
-    def records(self, op: Operation) -> bool:
-        return False
-
-    def real(self, op: Operation) -> Span:
         return INVALID_SPAN
 
     def finish(self, op: Operation) -> None: ...

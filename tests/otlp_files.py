@@ -210,6 +210,7 @@ class Process:
     def state(
         self,
         *,
+        phase: str = "began",
         active: int = 41,
         absent: int = 0,
         failed: int = 0,
@@ -221,6 +222,7 @@ class Process:
     ) -> Path:
         """Append a `context_telemetry.state` event."""
         attributes: dict[str, Value] = {
+            "context_telemetry.phase": phase,
             "context_telemetry.hooks.active": active,
             "context_telemetry.hooks.absent": absent,
             "context_telemetry.hooks.failed": failed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -232,8 +233,41 @@ def test_a_process_that_waits_for_its_first_call_is_named(shop: Shop) -> None:
     done = ct(shop, "status", columns=None)
     assert done.returncode == 3
     assert "no calls recorded yet: process 77 began to record 3 min ago" in done.stdout
-    Process(shop.folder, pid=77).state(ago=120.0)
+    Process(shop.folder, pid=77).state(phase="ended", ago=120.0)
     assert "no calls recorded: process 77 ended 2 min ago without one" in ct(shop, "status").stdout
+
+
+def test_a_process_whose_recorder_stepped_back_still_waits_for_its_first_call(shop: Shop) -> None:
+    process = Process(shop.folder, pid=77)
+    process.state(ago=180.0)
+    process.state(phase="changed", ago=120.0)
+    assert "no calls recorded yet: process 77 began to record 3 min ago" in ct(shop, "status").stdout
+    process.state(phase="ended", ago=60.0)
+    process.state(phase="changed", ago=59.0)
+    assert "no calls recorded: process 77 ended 1 min ago without one" in ct(shop, "status").stdout
+
+
+def test_a_process_that_began_again_after_its_end_waits_and_others_that_ended_are_not_named(
+    shop: Shop,
+) -> None:
+    process = Process(shop.folder, pid=77)
+    process.state(ago=400.0)
+    process.state(phase="ended", ago=300.0)
+    process.state(ago=180.0)
+    Process(shop.folder, pid=78, seed=2).state(phase="ended", ago=60.0)
+    done = ct(shop, "status", columns=None)
+    assert "no calls recorded yet: process 77 began to record 3 min ago\n" in done.stdout
+
+
+@pytest.mark.parametrize("columns", [None, 100])
+def test_no_line_that_is_piped_ends_in_blanks(shop: Shop, columns: int | None) -> None:
+    shown = write_troubled(shop.folder)
+    for command in (("status",), ("traces",), ("trace", shown["large"]), ("doctor",)):
+        for colour in ("", "1"):
+            lines = ct(shop, *command, columns=columns, FORCE_COLOR=colour).stdout.splitlines()
+            assert len(lines) > 3
+            plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
+            assert [line for line in plain if line != line.rstrip()] == []
 
 
 def test_a_wrong_setting_of_a_process_that_waits_is_all_that_is_judged(shop: Shop) -> None:

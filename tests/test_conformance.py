@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from agent_fakes import FakeModel, turn
@@ -19,6 +20,7 @@ from context_telemetry.conventions import names
 from context_telemetry.conventions.check import unused
 from context_telemetry.conventions.derive import derive
 from context_telemetry.instrumentation import report_state
+from context_telemetry.instrumentation.instrumentor import Phase
 from context_telemetry.limits import Limits
 from context_telemetry.observe import recorder
 from context_telemetry.rehearsal.driver import HEALTHY_TOOLS, Client, resource, tool
@@ -68,7 +70,8 @@ def test_nothing_is_declared_that_a_full_run_does_not_emit(
             for said in names.SURFACES:
                 with surface(said), operation(name):
                     pass
-        report_state()
+        for phase in get_args(Phase):
+            report_state(phase)
         spans, events = records_of(memory)
         over_stdio = observed(sample.root, [tool("docs")])
         assert_conforms(over_stdio.state_dir)

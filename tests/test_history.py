@@ -193,7 +193,7 @@ def test_processes_and_their_last_states_are_told_apart(folder: Path) -> None:
         process = Process(folder, pid=pid, now=NOW, release=f"0.{pid}.0")
         process.call(healthy(30.0, client="zed"))
         process.state(failed=2, ago=50.0)
-        process.state(failed=pid - 11, ago=10.0, missing=("a:b",))
+        process.state(phase="ended", failed=pid - 11, ago=10.0, missing=("a:b",))
         process.flush()
     sick = Process(folder, pid=13, now=NOW, release="0.11.0")
     sick.call(substituted(50.0))

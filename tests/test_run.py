@@ -71,6 +71,7 @@ def test_every_way_in_records_the_same(sample: Sample, observed: Observed, comma
         assert entry.attributes["network.transport"] == "pipe"
     assert [event.name for event in recorded.events].count("dataface.session.ended") == 1
     states = [event for event in recorded.events if event.name == "context_telemetry.state"]
+    assert [state.attributes["context_telemetry.phase"] for state in states] == ["began", "ended"]
     assert states[-1].attributes["context_telemetry.hooks.failed"] == 0
     assert states[-1].attributes["context_telemetry.hooks.absent"] == 0
     assert states[-1].attributes["context_telemetry.errors"] == 0

@@ -201,7 +201,7 @@ def test_a_command_with_a_cache_that_lasts_answers_an_earlier_failure_and_says_s
     assert second.said["dataface.degradation.reasons"] == ("all_charts_failed", "failure_cached")
 
 
-@scenario("commands", since="0.3.0", because="before 0.3.0 what is no project is served like one")
+@scenario("commands", since="0.3.1", because="before 0.3.1 what is no project is served like one")
 def test_a_command_that_ends_in_the_place_of_an_exception_failed_of_that(here: Path, tmp_path: Path) -> None:
     said = dft([*RENDER, "--project-dir", str(tmp_path)]).said
     assert (said["dataface.outcome"], said["error.type"]) == ("failed", "ProjectNotFoundError")

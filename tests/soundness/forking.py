@@ -44,7 +44,7 @@ from soundness.telemetry import series
 from soundness.ways import ByHand, Observed
 from soundness.workload import Step, perform
 
-LIMIT = 8.0
+LIMIT = 30.0
 """Seconds within which a child has to have recorded, flushed and exited: it needs a twentieth of one."""
 _OWN = 10
 _AT_ONCE = 8

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
@@ -144,19 +143,28 @@ def _why_nothing(seen: Status) -> Iterator[str]:
 
 
 def _who_waits(seen: Status) -> str:
-    """Who records and was not called: a process says its state when recording begins and when it ends."""
-    states = [each for each in seen.history.events if each.name == names.EVENT_CONTEXT_TELEMETRY_STATE]
-    if not states:
-        return ""
-    said = Counter(each.instance for each in states)
+    """Who records and was not called: judged by the last that a process said of its beginning or end."""
+    last: dict[str | None, Event] = {}
+    for each in seen.history.events:
+        if each.name != names.EVENT_CONTEXT_TELEMETRY_STATE:
+            continue
+        if _phase(each) == "changed":  # says neither, unless its file is all that rotation has left
+            last.setdefault(each.instance, each)
+        else:
+            last[each.instance] = each
 
-    def told(which: list[Event]) -> str:
-        pids = list(dict.fromkeys(each.pid for each in reversed(which) if each.pid is not None))
-        return f"{processes(pids)} {{}} {text.ago(which[-1].time, seen.now)}"
+    def told(which: Iterable[Event], what: str) -> str:
+        newest = sorted(which, key=lambda each: each.time, reverse=True)
+        pids = list(dict.fromkeys(each.pid for each in newest if each.pid is not None))
+        return f"{processes(pids)} {what} {text.ago(newest[0].time, seen.now)}"
 
-    if waiting := [each for each in states if said[each.instance] == 1]:
-        return f"no calls recorded yet: {told(waiting).format('began to record')}"
-    return f"no calls recorded: {told(states).format('ended')} without one"
+    if waiting := [each for each in last.values() if _phase(each) != "ended"]:
+        return f"no calls recorded yet: {told(waiting, 'began to record')}"
+    return f"no calls recorded: {told(last.values(), 'ended')} without one" if last else ""
+
+
+def _phase(state: Event) -> object:
+    return state.attributes.get(names.CONTEXT_TELEMETRY_PHASE)
 
 
 def _table(*columns: tuple[str, str]) -> Table:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TextIO
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
 from rich.measure import Measurement
 from rich.rule import Rule
+from rich.segment import Segment
 from rich.table import Column, Table
 
 from context_telemetry.health.words import counted, lasting
@@ -40,10 +41,45 @@ def console(stream: TextIO | None = None, *, markup: bool = False) -> Console:
     """A console for stdout (or `stream`): coloured only on a terminal.
 
     What is not a terminal is as wide as its lines, unless `COLUMNS` says how wide it is: as `watch` does.
+    Its lines end where their words do.
     """
     file = stream or sys.stdout
     width = None if file.isatty() or os.environ.get("COLUMNS") else _UNBOUNDED
-    return Console(file=file, width=width, highlight=False, emoji=False, markup=markup, legacy_windows=False)
+    made = Console(file=file, width=width, highlight=False, emoji=False, markup=markup, legacy_windows=False)
+    if not file.isatty():
+        made.push_render_hook(_Unfilled())
+    return made
+
+
+class _Unfilled(RenderHook):
+    """Leaves out the blanks that fill the last column of a table, or a line."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Trimmed(each) for each in renderables]
+
+
+@dataclass(frozen=True)
+class _Trimmed:
+    whole: ConsoleRenderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        segments = list(console.render(self.whole, options))
+        lines = list(Segment.split_lines(segments))
+        open_ended = not segments or not segments[-1].text.endswith("\n")
+        for number, line in enumerate(lines, 1):
+            yield from _trimmed(line)
+            if number < len(lines) or not open_ended:
+                yield Segment.line()
+
+
+def _trimmed(line: Sequence[Segment]) -> Iterator[Segment]:
+    words = [segment for segment in line if not segment.control]
+    while words and not words[-1].text.rstrip():
+        words.pop()
+    yield from (segment for segment in line if segment.control)
+    yield from words[:-1]
+    if words:
+        yield Segment(words[-1].text.rstrip(), words[-1].style)
 
 
 @dataclass(frozen=True)

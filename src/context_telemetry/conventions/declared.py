@@ -35,6 +35,7 @@ ATTRIBUTES: Final[dict[str, Attribute]] = {
     "context_telemetry.hooks.active": Attribute(type="int"),
     "context_telemetry.hooks.failed": Attribute(type="int"),
     "context_telemetry.hooks.missing": Attribute(type="string[]"),
+    "context_telemetry.phase": Attribute(type="string", members=frozenset({"began", "changed", "ended"})),
     "context_telemetry.place": Attribute(type="string", members=names.PLACES),
     "context_telemetry.recorder.fallbacks": Attribute(type="string[]"),
     "dataface.agent.model_calls": Attribute(type="int"),
@@ -758,6 +759,7 @@ EVENTS: Final[tuple[Signal, ...]] = (
     Signal(
         name="context_telemetry.state",
         levels={
+            "context_telemetry.phase": "required",
             "context_telemetry.hooks.active": "required",
             "context_telemetry.hooks.absent": "required",
             "context_telemetry.hooks.failed": "required",

@@ -83,6 +83,9 @@ CONTEXT_TELEMETRY_HOOKS_FAILED: Final = "context_telemetry.hooks.failed"
 CONTEXT_TELEMETRY_HOOKS_MISSING: Final = "context_telemetry.hooks.missing"
 """The ids of the hook points that are absent or failed."""
 
+CONTEXT_TELEMETRY_PHASE: Final = "context_telemetry.phase"
+"""Why the library says its state. A process may begin again after it has ended."""
+
 CONTEXT_TELEMETRY_PLACE: Final = "context_telemetry.place"
 """The part of the library where it happened."""
 
@@ -388,7 +391,7 @@ EVENT_DATAFACE_DEGRADATION: Final = "dataface.degradation"
 """A reason began (severity WARN) or cleared (INFO) for an object."""
 
 EVENT_CONTEXT_TELEMETRY_STATE: Final = "context_telemetry.state"
-"""The library's own state, when recording begins and at exit."""
+"""The library's own state, when recording begins, when it goes on in another way, and at exit."""
 
 # Closed lists
 

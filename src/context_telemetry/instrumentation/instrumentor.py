@@ -6,7 +6,7 @@ import importlib
 import importlib.metadata
 import threading
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
@@ -32,6 +32,9 @@ from context_telemetry.instrumentation import (
 from context_telemetry.instrumentation.hooks import Hook, HookState, Installation, version
 from context_telemetry.observe import failsafe, fingerprint, recorder
 from context_telemetry.observe.fork import forget_all, renew_in_child
+
+Phase = Literal["began", "changed", "ended"]
+"""The values of `context_telemetry.phase`."""
 
 HOOKS: tuple[Hook, ...] = (
     *mcp.HOOKS,
@@ -147,8 +150,11 @@ def probe() -> list[HookState]:
             instrumentor.uninstrument()
 
 
-def report_state() -> None:
-    """Emit where the hooks stand and what the library has caught and dropped, as the event that gauges are views of."""
+def report_state(phase: Phase = "changed") -> None:
+    """Emit where the hooks stand and what the library has caught and dropped, as the event that gauges are views of.
+
+    ``phase`` tells why it is said now: whoever counts processes judges by it, never by how often one has spoken.
+    """
     if _installation is not None:
         _installation.settle()
     states = hook_states()
@@ -160,6 +166,7 @@ def report_state() -> None:
     recorder.event(
         names.EVENT_CONTEXT_TELEMETRY_STATE,
         {
+            names.CONTEXT_TELEMETRY_PHASE: phase,
             names.CONTEXT_TELEMETRY_HOOKS_ACTIVE: counted["active"],
             names.CONTEXT_TELEMETRY_HOOKS_ABSENT: counted["absent"],
             names.CONTEXT_TELEMETRY_HOOKS_FAILED: counted["failed"],

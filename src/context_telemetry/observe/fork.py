@@ -16,17 +16,30 @@ from context_telemetry.observe import failsafe
 _Forget = TypeVar("_Forget", bound=Callable[[], Any])
 
 _renewals: list[Callable[[], Any]] = []
+_last_renewals: list[Callable[[], Any]] = []
 _forgets: list[Callable[[], Any]] = []
 
 
-def renew_in_child(renew: Callable[[], Any]) -> None:
-    """Call ``renew`` in every child that this process forks; a bound method only as long as its object lives."""
-    if not _renewals and hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_renew_all)
-    if isinstance(renew, MethodType):
-        _renewals.append(weakref.WeakMethod(renew))
-    else:
-        _renewals.append(lambda: renew)
+def renew_in_child(renew: Callable[[], Any], *, last: bool = False) -> None:
+    """Call ``renew`` in every child that this process forks; a bound method only as long as its object lives.
+
+    ``last`` is for what starts threads: until then the child has one.
+    """
+    where = _last_renewals if last else _renewals
+    where.append(weakref.WeakMethod(renew) if isinstance(renew, MethodType) else lambda: renew)
+
+
+def before_fork(call: Callable[[], Any]) -> None:
+    """Call ``call`` in the thread that forks, before it does. It must not wait for other threads."""
+
+    def safely() -> None:
+        try:
+            call()
+        except Exception as error:
+            failsafe.caught("fork", error)
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=safely)
 
 
 def on_forget(forget: _Forget) -> _Forget:
@@ -45,12 +58,15 @@ def forget_all() -> None:
 
 
 def _renew_all() -> None:
-    for reference in list(_renewals):
+    for reference in [*_renewals, *_last_renewals]:
         renew = reference()
         if renew is None:
-            _renewals.remove(reference)
             continue
         try:
             renew()
         except Exception as error:
             failsafe.caught("fork", error)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)

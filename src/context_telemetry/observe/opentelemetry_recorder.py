@@ -58,6 +58,7 @@ class OpenTelemetryRecorder:
         self._tracer_provider = tracer_provider
         self._logger_provider = logger_provider
         self._logger: Any = None
+        self._meter_provider = meter_provider
         self._metered = meter_provider is not None
         self._points = points or _points_of(meter_provider)
 

@@ -35,7 +35,7 @@ QUEUED = 8_192
 
 # The worker takes the queue over at this many: until somebody collects, that can be a minute.
 _MANY = 1_024
-# Entries that are recorded in one go: a fork waits for its end.
+# Entries that are recorded in one go: in between, whoever waits has its turn.
 _CHUNK = 128
 
 RecordValue = Callable[[float, "Span | None", int], None]
@@ -152,6 +152,7 @@ class Points:
         sdk_fork.renew(self._provider())
         self._queue.clear()
         self._shapes.clear()
+        self._remembered = 0
         self._called = False
         for series in self._series.values():
             for each in series.values():

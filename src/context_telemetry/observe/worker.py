@@ -71,11 +71,12 @@ def _run() -> None:
         if not watches:
             continue
         started = time.monotonic()
-        _due = started + _LATEST
+        _due = planned = started + _LATEST
         for key, task in watches:
             _do(key, task)
         ended = time.monotonic()
-        _due = ended + min(_LATEST, max(_PERIOD, _REST * (ended - started)))
+        if _due == planned:  # and nobody has asked for a look meanwhile
+            _due = ended + min(_LATEST, max(_PERIOD, _REST * (ended - started)))
 
 
 def _do(key: str, task: Callable[[], None]) -> None:
@@ -95,4 +96,4 @@ def _renew() -> None:
             _ensure_thread()
 
 
-renew_in_child(_renew)
+renew_in_child(_renew, last=True)

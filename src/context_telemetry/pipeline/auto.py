@@ -116,7 +116,7 @@ def _begin(root: Path | None, name: str | None, *, ours: bool, given: bool) -> N
             _pipeline = providers.start(root, settings, set_global=ours, name=name)
             recorder.install(_pipeline.recorder, private=not ours)
         _begun = True
-    report_state()
+    report_state("began")
 
 
 def when_removed(undo: Callable[[], object]) -> None:
@@ -153,7 +153,7 @@ def _end(timeout: float) -> None:
     if _begun:
         _begun = False
         close_sessions()
-        report_state()
+        report_state("ended")
     ending, _pipeline = _pipeline, None
     if ending is not None:
         ending.shutdown(timeout)

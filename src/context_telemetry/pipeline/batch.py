@@ -11,7 +11,6 @@ import os
 import queue
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,8 +25,10 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from context_telemetry.observe import failsafe
+from context_telemetry.observe.fork import renew_in_child
 
 Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,7 @@ class Batcher(Generic[Item]):
         self._begin()
         # At once, because an interpreter that is shutting down starts no threads.
         self._ensure_thread()
-        if hasattr(os, "register_at_fork"):
-            this = weakref.ref(self)
-
-            def renew() -> None:
-                if (batcher := this()) is not None:
-                    batcher._begin()
-
-            os.register_at_fork(after_in_child=renew)
+        renew_in_child(self._begin)
 
     def _begin(self) -> None:
         # A forked child begins anew: the parent exports what was queued, and its thread does not live here.
@@ -189,6 +183,17 @@ def finish(batchers: Sequence[Batcher[Any]], timeout: float, *, last: bool) -> b
     return not late
 
 
+def one_by_one(make: Callable[[Item], Made], batch: Sequence[Item], place: str) -> list[Made]:
+    """What ``make`` makes of each. One that it cannot do is dropped, counted, and does not take the rest with it."""
+    made = []
+    for each in batch:
+        try:
+            made.append(make(each))
+        except Exception as error:
+            failsafe.dropped(place, 1, type(error).__name__)
+    return made
+
+
 class BatchedSpans(SpanProcessor):
     """Feeds a `Batcher` with what ends sampled.
 
@@ -199,7 +204,7 @@ class BatchedSpans(SpanProcessor):
         self, exporter: SpanExporter, limits: BatchLimits, assemble: Callable[[Any], ReadableSpan]
     ) -> None:
         def export(spans: Sequence[Any]) -> bool:
-            return exporter.export([assemble(each) for each in spans]) is SpanExportResult.SUCCESS
+            return exporter.export(one_by_one(assemble, spans, "spans")) is SpanExportResult.SUCCESS
 
         self.batcher: Batcher[Any] = Batcher("spans", limits, export, exporter.shutdown)
 

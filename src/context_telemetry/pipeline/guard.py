@@ -11,7 +11,7 @@ import copy
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import Link, Status
 
 from context_telemetry.conventions import names
-from context_telemetry.observe import failsafe
+from context_telemetry.pipeline.batch import one_by_one
 
 T = TypeVar("T")
 REDACTED: Final = "[redacted]"
@@ -161,7 +161,7 @@ def is_harmless(given: Mapping[str, Any]) -> bool:
         elif type(value) not in _NUMBERS:
             return False
         if key not in _open_keys:
-            if dropped(key) or key in HIDDEN or key in CUT_AT_QUERY:
+            if not key or type(key) is not str or dropped(key) or key in HIDDEN or key in CUT_AT_QUERY:
                 return False
             if len(_open_keys) < _MOST_HARMLESS:
                 _open_keys.add(key)
@@ -301,17 +301,6 @@ def log(given: ReadableLogRecord) -> ReadableLogRecord:
     return dataclasses.replace(given, log_record=safe)
 
 
-def _judged(judge: Callable[[T], T], batch: Sequence[T]) -> list[T]:
-    """The batch without content. What cannot be judged is dropped, counted, and does not take the rest with it."""
-    safe = []
-    for each in batch:
-        try:
-            safe.append(judge(each))
-        except Exception as error:
-            failsafe.dropped("guard", 1, type(error).__name__)
-    return safe
-
-
 class GuardedSpanExporter(SpanExporter):
     """Hands spans on without content."""
 
@@ -319,7 +308,7 @@ class GuardedSpanExporter(SpanExporter):
         self._exporter = exporter
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        return self._exporter.export(_judged(span, spans))
+        return self._exporter.export(one_by_one(span, spans, "guard"))
 
     def shutdown(self) -> None:
         self._exporter.shutdown()
@@ -335,7 +324,7 @@ class GuardedLogExporter(LogRecordExporter):
         self._exporter = exporter
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
-        return self._exporter.export(_judged(log, batch))
+        return self._exporter.export(one_by_one(log, batch, "guard"))
 
     def shutdown(self) -> None:
         self._exporter.shutdown()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped

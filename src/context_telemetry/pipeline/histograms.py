@@ -88,16 +88,17 @@ class _Stream:
     Whoever records appends to ``values`` and takes no lock; `add_up` takes from their front, under its owner's.
     """
 
-    __slots__ = ("_bounds", "_series", "values")
+    __slots__ = ("_bounds", "labels", "metric", "series", "values")
 
-    def __init__(self, series: list[_Series], bounds: tuple[float, ...]) -> None:
-        self._series, self._bounds = series, bounds
+    def __init__(self, metric: Metric, labels: Mapping[str, AttributeValue], series: list[_Series]) -> None:
+        self.metric, self.labels, self.series = metric, labels, series
+        self._bounds = metric.boundaries
         self.values: list[float] = []
 
     def point_at(self, value: float, span: SpanContext, at: int) -> None:
         if span.trace_flags.sampled:
             bucket = bisect_left(self._bounds, value)
-            for each in self._series:
+            for each in self.series:
                 each.exemplars[bucket] = (value, at, span)
 
     def add_up(self) -> None:
@@ -109,7 +110,7 @@ class _Stream:
         counts = [0] * (len(self._bounds) + 1)
         for value in values:
             counts[bisect_left(self._bounds, value)] += 1
-        for each in self._series:
+        for each in self.series:
             each.add(counts, sum(values), min(values), max(values))
 
 
@@ -138,14 +139,9 @@ class _Kept:
         collected = []
         delta = self.temporality is AggregationTemporality.DELTA
         for name, series in self.series.items():
-            points = []
-            for each in series.values():
-                if not delta:
-                    points.append(each.point(now))
-                    continue
-                if any(each.counts):
-                    points.append(each.point(now))
-                    each.reset()
+            points = [each.point(now) for each in series.values() if any(each.counts)]
+            for each in series.values() if delta else ():
+                each.reset()
                 each.began = now
             if points:
                 data = HistogramData(points, self.temporality)
@@ -175,7 +171,7 @@ class Histograms:
             key = tuple(id(each) for each in series)  # labels beyond the limit have one series together
             stream = self._streams.get(key)
             if stream is None:
-                stream = self._streams[key] = _Stream(series, metric.boundaries)
+                stream = self._streams[key] = _Stream(metric, labels, series)
         values, append = stream.values, stream.values.append
 
         def record(value: float, exemplar: Span | None, at: int) -> None:
@@ -205,7 +201,11 @@ class Histograms:
             collect: Any = reader._collect
             asked.append((reader, collect, _Kept(_of(reader._instrument_class_temporality))))
         for reader, collect, kept in asked:
-            self._kept.append(kept)
+            with self._lock:  # one that comes late has what comes after it
+                for stream in self._streams.values():
+                    stream.add_up()
+                    stream.series.append(kept.find(stream.metric, stream.labels, time.time_ns()))
+                self._kept.append(kept)
             reader._set_collect_callback(self._collecting(provider, collect, kept))  # type: ignore[arg-type]  # which is not what it is called with
 
     def _collecting(

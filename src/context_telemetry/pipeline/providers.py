@@ -127,7 +127,8 @@ def assemble(
     from context_telemetry.pipeline.batch import BatchedLogs, BatchedSpans, BatchLimits
     from context_telemetry.pipeline.files import FileLogExporter, FileSpanExporter, Folder
     from context_telemetry.pipeline.guard import GuardedLogExporter, GuardedSpanExporter
-    from context_telemetry.pipeline.owned import Assembly, OwnedRecorder, OwnedTracerProvider, Taken, why_not
+    from context_telemetry.pipeline.light_span import Assembly, DecidedSpans
+    from context_telemetry.pipeline.owned import OwnedRecorder, OwnedTracerProvider, why_not
     from context_telemetry.settings import project_folder
 
     spans, logs, folder = list(exporters["traces"]), list(exporters["logs"]), None
@@ -156,9 +157,9 @@ def assemble(
     processors = [BatchedSpans(each, BatchLimits.from_environ("OTEL_BSP"), assembly) for each in spans]
     for processor in processors:
         tracers.add_span_processor(processor)
-    taken = Taken(resource, processors)
+    decided = DecidedSpans(resource, processors)
     batchers: list[Batcher[Any]] = [processor.batcher for processor in processors]
-    recorder = OwnedRecorder(tracers, meters, loggers, points, batchers, taken, assembly)
+    recorder = OwnedRecorder(tracers, meters, loggers, points, batchers, decided, assembly)
     tracers.recorder = recorder
     if costlier is not None:
         recorder.fell_back(costlier)
@@ -168,7 +169,7 @@ def assemble(
         batched_logs = BatchedLogs(exporter, BatchLimits.from_environ("OTEL_BLRP"))
         loggers.add_log_record_processor(batched_logs)
         batchers.append(batched_logs.batcher)
-    _renew_after_fork(tracers, taken.provider, meters, loggers)
+    _renew_after_fork(tracers, decided.provider, meters, loggers)
     if set_global:
         _set_global(tracers, meters, loggers)
     return Pipeline(where.mode, folder.path if folder else None, recorder, tracers, meters, loggers, batchers)
@@ -195,12 +196,11 @@ def _metering(
     resource: Resource, exporters: Sequence[Any]
 ) -> tuple[MeterProvider | None, Points | None, str | None]:
     """The provider for ``exporters``, what counts calls for it, and why the SDK's histograms do, if they do."""
-    from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 
     from context_telemetry.observe.points import Points
     from context_telemetry.pipeline.histograms import Histograms, why_not
-    from context_telemetry.pipeline.owned import unpack
+    from context_telemetry.pipeline.owned import OwnedMeterProvider, unpack
 
     interval = None if os.environ.get("OTEL_METRIC_EXPORT_INTERVAL") else _METRIC_INTERVAL_MS
 
@@ -216,12 +216,13 @@ def _metering(
         return None, None, None
     if not readers:
         return None, None, None
-    provider = MeterProvider(readers, resource, shutdown_on_exit=False)
+    provider = OwnedMeterProvider(readers, resource, shutdown_on_exit=False)
     reason = why_not(readers)
     if reason is None:
-        histograms = Histograms()
+        provider.histograms = histograms = Histograms()
         histograms.attach(provider, readers)
-        return provider, Points(provider, histograms.series, unpack), None
+        provider.points = Points(provider, histograms.series, unpack)
+        return provider, provider.points, None
     return provider, Points(provider), reason
 
 
