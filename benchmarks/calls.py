@@ -48,7 +48,7 @@ class Calls:
     threads: int = 1
     collect_garbage: bool = False
     rounds: int = 12
-    processes: int = 5
+    processes: int = 3
     table: str = "calls"
 
     def by_recorder(self) -> list[Calls]:

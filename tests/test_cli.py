@@ -342,12 +342,13 @@ def test_a_folder_in_a_project_names_the_project(shop: Shop, tmp_path: Path) -> 
     [
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}, "goes to OTLP, not to local files"),
         ({"OTEL_TRACES_EXPORTER": "none"}, "traces are switched off"),
+        ({"OTEL_METRICS_EXPORTER": "prometheus"}, "only metrics are exported (OTEL_METRICS_EXPORTER)"),
         ({"CONTEXT_TELEMETRY_DISABLED": "1"}, "switched off in this environment"),
         ({}, "start a command with"),
     ],
 )
 def test_nothing_recorded_says_why_and_names_no_faults(shop: Shop, environ: dict[str, Any], why: str) -> None:
-    done = ct(shop, "status", **environ)
+    done = ct(shop, "status", columns=None, **environ)
     assert done.returncode == 3
     assert why in done.stdout
     assert "degraded_ratio" not in done.stdout
@@ -488,6 +489,82 @@ def test_doctor_finds_an_exporter_that_is_not_installed_or_switched_off(shop: Sh
     assert doctors_word(shop, "traces", OTEL_TRACES_EXPORTER="none")["found"] == "switched off"
 
 
+def test_doctor_says_of_what_is_sent_alone_and_of_a_sampler(shop: Shop) -> None:
+    metrics = {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://127.0.0.1:9"}
+    traces = doctors_word(shop, "traces", **metrics)
+    assert traces["found"] == "not exported"
+    assert "only metrics are exported (OTEL_EXPORTER_OTLP_METRICS_ENDPOINT)" in traces["advice"]
+    assert doctors_word(shop, "goes to OTLP", **metrics)["found"].startswith("127.0.0.1:9:")
+    sampler = doctors_word(shop, "sampler", OTEL_TRACES_SAMPLER="always_off")
+    assert sampler["state"] == "note"
+    assert "what was sampled" in sampler["advice"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "told"),
+    [
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"},
+            "(OTEL_EXPORTER_OTLP_ENDPOINT): these are the local files from before",
+        ),
+        (
+            {"OTEL_TRACES_SAMPLER": "traceidratio"},
+            "OTEL_TRACES_SAMPLER=traceidratio: counted is what was sampled",
+        ),
+        ({"OTEL_TRACES_SAMPLER": "always_on"}, ""),
+        ({}, ""),
+    ],
+)
+def test_status_says_what_its_files_do_not_hold(shop: Shop, environ: dict[str, Any], told: str) -> None:
+    shop.record_health()
+    lines = [
+        line
+        for line in ct(shop, "status", columns=None, **environ).stdout.splitlines()
+        if line.startswith("!")
+    ]
+    assert len(lines) == bool(told)
+    assert told in "".join(lines)
+
+
+def test_a_state_folder_that_cannot_be_is_named(shop: Shop, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    for command in ("status", "traces"):
+        told = ct(shop, command, columns=None, CONTEXT_TELEMETRY_STATE_DIR=str(plain)).stdout
+        assert f"{plain} is not a folder; set CONTEXT_TELEMETRY_STATE_DIR" in told
+        assert "start a command" not in told
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("arguments", [("status",), ("status", "--json"), ("version",)])
+def test_a_full_disk_is_no_verdict(shop: Shop, arguments: tuple[str, ...]) -> None:
+    shop.record_health()
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "context_telemetry", *arguments],
+            cwd=shop.root,
+            env={**os.environ, "CONTEXT_TELEMETRY_STATE_DIR": str(shop.state)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 3
+    assert done.stderr == "context-telemetry: cannot write to stdout: no space left on device\n"
+
+
+def test_a_page_that_is_not_there_says_where_it_counts_and_that_its_name_is_not_kept(shop: Shop) -> None:
+    process = Process(shop.folder)
+    trace_id = process.call(not_there(30.0))
+    process.state()
+    process.flush()
+    told = ct(shop, "status", columns=None).stdout
+    assert "1 page not there, by names that are not recorded" in told
+    assert "in resolution_failures, not in degraded_ratio" in told
+    assert "is not recorded" in ct(shop, "trace", trace_id, columns=None).stdout
+
+
 @pytest.mark.parametrize(
     ("endpoint", "protocol", "told"),
     [
@@ -577,9 +654,8 @@ def test_the_demo_ends_with_commands_that_can_be_pasted(
     monkeypatch.setattr(demo, "run", lambda *_: done)
     assert screen.show(None, keep=True) == 0
     (command,) = [line for line in capsys.readouterr().out.splitlines() if line.endswith("status --since 1d")]
-    called = f"{sys.executable} -m context_telemetry.cli"  # this test has no installed command to rely on
-    ours = command.replace("context-telemetry status", f"{called} status")
-    assert subprocess.run(ours, shell=True, capture_output=True, check=False).returncode == 0
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert subprocess.run(command, shell=True, capture_output=True, check=False).returncode == 0
     screen.show(None, keep=False)
     assert not done.folder.exists()
 

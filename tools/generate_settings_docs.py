@@ -270,6 +270,9 @@ What `context-telemetry status` judges by: over one window (`limits.objectives.w
 - *Healthy*: all else. Where a share is above its limit and the bad ones are too few to judge by, the screen
   says so, with a `~`.
 
+It counts what is in the local files. With `OTEL_TRACES_SAMPLER` set these hold what was sampled and nothing else,
+without a mark on what is missing; metrics over OTLP are complete.
+
 {_table(("indicator", "measures", "good", "bad", "unhealthy when", "what a user notices", "severity"), rows)}
 
 A *page* is to wake somebody, a *ticket* can wait for the morning. The settings are in

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from io import TextIOWrapper
 
@@ -20,4 +21,22 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     from context_telemetry.cli.app import app
 
-    app(prog_name="context-telemetry")
+    try:
+        try:
+            app(prog_name="context-telemetry")
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None:  # nothing that was written, which has none
+            raise
+        _not_told(error)
+
+
+def _not_told(error: OSError) -> None:
+    """End, where stdout takes nothing (a full disk): the verdict is not known there, and 1 would be unhealthy."""
+    # Python writes once more when it ends, and fails: into nothing, then.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not isinstance(error, BrokenPipeError):
+        why = (error.strerror or type(error).__name__).lower()
+        print(f"context-telemetry: cannot write to stdout: {why}", file=sys.stderr)
+    sys.exit(3)

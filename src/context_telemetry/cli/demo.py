@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import sys
 from pathlib import Path
 
 from rich.text import Text
@@ -45,20 +44,10 @@ def show(directory: Path | None, *, keep: bool) -> int:
         console.print(text.Title("look into it"))
         before = (
             f"cd {shlex.quote(str(done.project))} && "
-            f"CONTEXT_TELEMETRY_STATE_DIR={shlex.quote(str(done.state_dir))} {_ourselves()}"
+            f"CONTEXT_TELEMETRY_STATE_DIR={shlex.quote(str(done.state_dir))} {demo.ourselves()}"
         )
         for command in ("status", "traces"):  # each on one line, however long: it is there to be pasted
             console.print(Text(f"{before} {command} --since 1d"), soft_wrap=True)
     else:
         shutil.rmtree(done.folder, ignore_errors=True)
     return 1 if missed else 0
-
-
-def _ourselves() -> str:
-    """How a shell calls the command that runs now."""
-    if shutil.which("context-telemetry"):
-        return "context-telemetry"
-    script = Path(sys.argv[0])
-    if script.name == "context-telemetry" and script.is_file():
-        return shlex.quote(str(script.resolve()))
-    return f"{shlex.quote(sys.executable)} -m context_telemetry"

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from context_telemetry.cli import checks, documents, text
 from context_telemetry.cli.checks import Check
-from context_telemetry.cli.place import PROJECT_VARIABLE, NoProject, root_of
+from context_telemetry.cli.place import PROJECT_VARIABLE, NoProject, not_to_be_made, root_of, sampled
 from context_telemetry.history.files import find as find_files
 
 _CONNECT_SECONDS = 1.0
@@ -120,7 +120,7 @@ def _hooks() -> Iterator[Check]:
 
 
 def _telemetry(project: Path | None, state_dir: Path | None) -> Iterator[Check]:
-    from context_telemetry.pipeline.destination import FILES, destination
+    from context_telemetry.pipeline.destination import FILES, OFF, SIGNALS, destination, local, why_no_traces
     from context_telemetry.settings import is_disabled, load_lenient, project_folder
 
     section, folder = "telemetry", None
@@ -152,13 +152,16 @@ def _telemetry(project: Path | None, state_dir: Path | None) -> Iterator[Check]:
     for signal, name in sorted(asked - installed):
         advice = f"no package here has it in the entry point group opentelemetry_{signal}_exporter"
         yield Check(section, "exporter", "wrong", f"{name} for {signal} is not installed", advice)
-    if not chosen.exporters.get("traces"):
-        advice = "OTEL_TRACES_EXPORTER=none: status has nothing to judge"
-        yield Check(section, "traces", "note", "switched off", advice)
+    if why := why_no_traces(local() if asked and not installed else chosen):
+        found = "switched off" if why == OFF else "not exported"
+        yield Check(section, "traces", "note", found, f"{why}: status has nothing to judge")
+    if sampler := sampled():
+        advice = "status counts what was sampled, and nothing else; metrics over OTLP are complete"
+        yield Check(section, "sampler", "note", f"OTEL_TRACES_SAMPLER={sampler}", advice)
     if installed:
         for name in sorted({name for _, name in installed}):
             yield (
-                _answers(section, *_endpoint(name))
+                _answers(section, *_endpoint(name, next(s for s in SIGNALS if (s, name) in installed)))
                 if name in _OTLP
                 else Check(section, "goes to", "ok", name)
             )
@@ -181,10 +184,10 @@ def _exporter_installed(signal: str, name: str) -> bool:
     return bool(metadata.entry_points(group=f"opentelemetry_{signal}_exporter", name=name))
 
 
-def _endpoint(exporter: str) -> tuple[str, int]:
-    """Where traces go, and the port that the specification gives to their protocol."""
+def _endpoint(exporter: str, signal: str) -> tuple[str, int]:
+    """Where a signal goes, and the port that the specification gives to its protocol."""
     port = 4318 if exporter == "otlp_proto_http" else 4317
-    for variable in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"):
+    for variable in (f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"):
         if value := os.environ.get(variable, "").strip():
             return value, port
     return f"http://localhost:{port}", port
@@ -227,21 +230,6 @@ def _host_and_port(endpoint: str, default_port: int) -> tuple[str, int]:
     return parts.hostname, parts.port or (443 if parts.scheme == "https" and not grpc else default_port)
 
 
-def _not_to_be_made(folder: Path) -> str:
-    """Why the folder, which is not there, could not be made either; empty when it could."""
-    try:
-        nearest = next(each for each in folder.parents if os.path.lexists(each))
-        if not nearest.is_dir():
-            return f"{nearest} is not a folder"
-        # Not even root makes folders in /proc, whatever access() says.
-        unreal = nearest.is_relative_to("/proc") or nearest.is_relative_to("/sys")
-        return (
-            f"{nearest} cannot be written to" if unreal or not os.access(nearest, os.W_OK | os.X_OK) else ""
-        )
-    except OSError as error:
-        return (error.strerror or type(error).__name__).lower()
-
-
 def _folder(section: str, folder: Path) -> Check:
     traces, events = find_files(folder, "traces"), find_files(folder, "events")
     count = len(traces.readable) + len(events.readable)
@@ -250,7 +238,7 @@ def _folder(section: str, folder: Path) -> Check:
     if unreadable:
         why = ", ".join(f"{each.name} ({each.why})" for each in unreadable)
         return Check(section, "goes to files", "wrong", found, f"cannot be read: {why}")
-    if not folder.is_dir() and (why := _not_to_be_made(folder) if not folder.exists() else "it is a file"):
+    if not folder.is_dir() and (why := not_to_be_made(folder) if not folder.exists() else "it is a file"):
         advice = f"the folder cannot be made: {why}; set CONTEXT_TELEMETRY_STATE_DIR"
         return Check(section, "goes to files", "wrong", found, advice)
     if folder.is_dir() and not os.access(folder, os.W_OK):

@@ -76,6 +76,37 @@ def root_of(project: Path | None) -> Path | None:
     return root
 
 
+def not_to_be_made(folder: Path) -> str:
+    """Why the folder, which is not there, could not be made either; empty when it could."""
+    try:
+        nearest = next(each for each in folder.parents if os.path.lexists(each))
+        if not nearest.is_dir():
+            return f"{nearest} is not a folder"
+        # Not even root makes folders in /proc, whatever access() says.
+        unreal = nearest.is_relative_to("/proc") or nearest.is_relative_to("/sys")
+        return (
+            f"{nearest} cannot be written to" if unreal or not os.access(nearest, os.W_OK | os.X_OK) else ""
+        )
+    except OSError as error:
+        return (error.strerror or type(error).__name__).lower()
+
+
+def unusable(folder: Path) -> str:
+    """Why no local files can be in the folder, with what to set; empty when they can."""
+    if folder.is_dir():
+        ways = {os.R_OK | os.X_OK: "read", os.W_OK: "written to"}
+        why = next((f"it cannot be {way}" for mode, way in ways.items() if not os.access(folder, mode)), "")
+    else:
+        why = "it is a file" if folder.exists() else not_to_be_made(folder)
+    return f"no files can be kept in {folder}: {why}; set CONTEXT_TELEMETRY_STATE_DIR" if why else ""
+
+
+def sampled() -> str:
+    """The sampler of this environment that may leave calls out of local files; empty when there is none."""
+    sampler = os.environ.get("OTEL_TRACES_SAMPLER", "").strip()
+    return "" if sampler.lower() == "always_on" else sampler
+
+
 def _none_in(folder: Path) -> NoProject:
     return NoProject(
         f"no Dataface project in {folder} or above: name one with --project DIR or {PROJECT_VARIABLE}"

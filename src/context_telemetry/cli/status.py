@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from context_telemetry.cli import documents, text
-from context_telemetry.cli.place import Place
+from context_telemetry.cli.place import Place, sampled, unusable
 from context_telemetry.conventions import names
 from context_telemetry.health import (
     EVERYWHERE,
@@ -120,7 +120,7 @@ def _headline(seen: Status) -> RenderableType:
 
 def _why_nothing(seen: Status) -> Iterator[str]:
     """Why nothing is in the window, as far as this environment and the project's files can tell."""
-    from context_telemetry.pipeline.destination import destination
+    from context_telemetry.pipeline.destination import OFF, chosen_by, destination, why_no_traces
     from context_telemetry.settings import is_disabled
 
     last, chosen, why = seen.history.files.last_written, destination(), ""
@@ -128,18 +128,18 @@ def _why_nothing(seen: Status) -> Iterator[str]:
         why = "recording is switched off in this environment (CONTEXT_TELEMETRY_DISABLED, OTEL_SDK_DISABLED)"
     elif seen.place.settings.disabled:
         why = f"recording is switched off by `disabled` in the files of {seen.place.root}"
+    elif no_traces := why_no_traces(chosen):
+        what = "traces are switched off" if no_traces == OFF else "no traces are recorded"
+        why = f"{what} in this environment: {no_traces}"
     elif chosen.mode == "otlp":
-        why = "telemetry goes to OTLP, not to local files (OTEL_EXPORTER_* in this environment)"
-    elif not chosen.exporters.get("traces"):
-        why = "traces are switched off (OTEL_TRACES_EXPORTER=none in this environment)"
+        why = f"telemetry goes to OTLP, not to local files ({chosen_by()} in this environment)"
     if why:
         yield why
     if last is not None:
         yield f"last written {text.ago(last, seen.now)}: look further back with --since"
     elif not why:
-        yield _who_waits(seen) or (
-            f"no files in {seen.place.folder}: start a command with `context-telemetry run --`"
-        )
+        start = f"no files in {seen.place.folder}: start a command with `context-telemetry run --`"
+        yield _who_waits(seen) or unusable(seen.place.folder) or start
 
 
 def _who_waits(seen: Status) -> str:
@@ -296,6 +296,10 @@ def _reasons(seen: Status) -> Iterator[RenderableType]:
     for reason in dict.fromkeys(each.reason for each in seen.facts.reasons):
         if words := how(reason, seen.place.folder):
             yield Text(f"{reason}: {words}", "dim", overflow="fold")
+    if not_there := sum(row.not_there for row in seen.facts.traffic):
+        pages = f"{text.counted(not_there, 'page')} not there, by names that are not recorded"
+        words = f"resource_unknown: {pages}; they count in resolution_failures, not in degraded_ratio"
+        yield Text(words, "dim", overflow="fold")
     if more:
         named = ", ".join(dict.fromkeys(each.reason for each in more))
         command = seen.place.command(
@@ -348,6 +352,8 @@ def _processes(seen: Status) -> Iterator[RenderableType]:
 
 
 def _footer(seen: Status) -> Iterator[RenderableType]:
+    if seen.facts.traffic:  # else the headline has said it
+        yield from _of_this_environment()
     unreadable = seen.history.unreadable
     if unreadable:
         named = ", ".join(f"{each.name} ({each.why})" for each in unreadable[:_FILES_NAMED])
@@ -356,3 +362,14 @@ def _footer(seen: Status) -> Iterator[RenderableType]:
     if cut := seen.history.cut_lines:
         named = ", ".join(list(cut)[:_FILES_NAMED])
         yield Text(f"! {text.counted(sum(cut.values()), 'cut line')} skipped in {named}", "yellow")
+
+
+def _of_this_environment() -> Iterator[RenderableType]:
+    """What makes the local files less than all that is served, as far as this environment tells."""
+    from context_telemetry.pipeline.destination import chosen_by, destination
+
+    if destination().mode == "otlp":
+        words = f"telemetry goes elsewhere now ({chosen_by()}): these are the local files from before"
+        yield Text(f"! {words}", "yellow")
+    elif sampler := sampled():
+        yield Text(f"! OTEL_TRACES_SAMPLER={sampler}: counted is what was sampled", "yellow")

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from context_telemetry.cli import documents, text
-from context_telemetry.cli.place import Place
+from context_telemetry.cli.place import Place, unusable
 from context_telemetry.conventions import names
 from context_telemetry.health import how, what_to_do
 from context_telemetry.health.words import processes
@@ -48,7 +48,8 @@ def listing(place: Place, chosen: Filter, *, as_json: bool) -> None:
     if as_json:
         documents.show(documents.traces(found))
     else:
-        text.console().print(table(found))
+        trouble = "" if found else unusable(place.folder)
+        text.console().print(Text(trouble, "yellow", overflow="fold") if trouble else table(found))
 
 
 def calls(history: History, chosen: Filter) -> list[Call]:
@@ -192,7 +193,9 @@ def tree(spans: Sequence[Span], place: Place) -> RenderableType:
         for reason in _strings(span.attributes.get(names.DATAFACE_DEGRADATION_REASONS)):
             met.setdefault(reason, []).extend([] if span.pid is None else [span.pid])
     for reason, pids in met.items():
-        words = (what_to_do(reason, list(dict.fromkeys(pids))), how(reason, place.folder))
+        words = [what_to_do(reason, list(dict.fromkeys(pids))), how(reason, place.folder)]
+        if reason == "resource_unknown" and any(names.DATAFACE_PAGE in span.attributes for span in spans):
+            words.append("the name that was asked for is not recorded, whoever links to it knows it")
         advice.add_row(Text(reason, "yellow"), "; ".join(each for each in words if each))
     return Group(TraceTree(spans), Text(), advice) if met else TraceTree(spans)
 

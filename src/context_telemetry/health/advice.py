@@ -21,7 +21,7 @@ WHAT_TO_DO: dict[str, str] = {
     "enrichment_lost": "restore them, or accept it",
     "layer_unavailable": "install the dbt adapter",
     "face_unreadable": "`dft validate` the faces",
-    "charts_failed": "`dft validate` the face",
+    "charts_failed": "open the trace for the code",
     "all_charts_failed": "open the trace: one cause",
     "context_is_error_text": "open the trace: which source",
     "prompt_section_missing": "is the name right?",

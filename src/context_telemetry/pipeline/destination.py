@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 SIGNALS: Final = ("traces", "metrics", "logs")
 FILES: Final = "files"
+OFF: Final = "OTEL_TRACES_EXPORTER=none"
 
 Mode = Literal["otlp", "files"]
 
@@ -42,6 +43,26 @@ def local(environ: Mapping[str, str] = os.environ, problems: tuple[str, ...] = (
     """Local files, for every signal that has them and is not switched off."""
     off = {signal for signal in SIGNALS if _configured(signal, environ, []) == ()}
     return Destination("files", {s: () if s in off else (FILES,) for s in ("traces", "logs")}, problems)
+
+
+def chosen_by(environ: Mapping[str, str] = os.environ) -> str:
+    """The variables that name an exporter or an endpoint: what to look at where telemetry goes elsewhere."""
+    of_signals = (
+        form.format(signal.upper())
+        for signal in SIGNALS
+        for form in ("OTEL_{}_EXPORTER", "OTEL_EXPORTER_OTLP_{}_ENDPOINT")
+    )
+    return ", ".join(name for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", *of_signals) if environ.get(name))
+
+
+def why_no_traces(chosen: Destination, environ: Mapping[str, str] = os.environ) -> str:
+    """Why no span is exported; empty where some are. Local files need that no signal is sent elsewhere."""
+    if chosen.exporters.get("traces"):
+        return ""
+    if environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() == "none":
+        return OFF
+    sent = " and ".join(signal for signal in SIGNALS if chosen.exporters.get(signal))
+    return f"only {sent} are exported ({chosen_by(environ)})"
 
 
 def _configured(signal: str, environ: Mapping[str, str], problems: list[str]) -> tuple[str, ...] | None:

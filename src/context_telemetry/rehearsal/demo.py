@@ -5,6 +5,9 @@ It leaves the project, the telemetry and a note on what to look at; it does not 
 
 from __future__ import annotations
 
+import os
+import shlex
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,7 +67,7 @@ def run(console: Console, directory: Path | None = None) -> DemoResult:
         lambda: _observed(project, state_dir, lambda client: _meet(client, faults)),
     )
     console.print(f"    {_tally(broken)}")
-    (base / "README.md").write_text(_readme(faults), "utf-8")
+    (base / "README.md").write_text(_readme(faults, state_dir), "utf-8")
     return DemoResult(base, project, state_dir, faults)
 
 
@@ -92,7 +95,19 @@ def _tally(answers: list[Answer]) -> str:
     return f"{len(answers)} requests; Dataface called {errors or 'none'} of them an error"
 
 
-def _readme(faults: list[Fault]) -> str:
+def ourselves() -> str:
+    """How any shell calls this installation's command: what is on the path here need not be there."""
+    return _beside("context-telemetry") or f"{shlex.quote(sys.executable)} -m context_telemetry"
+
+
+def _beside(script: str) -> str:
+    """The script of this name beside this Python, as a shell takes it; empty where there is none."""
+    found = Path(sys.executable).with_name(f"{script}.exe" if os.name == "nt" else script)
+    return shlex.quote(str(found)) if found.is_file() else ""
+
+
+def _readme(faults: list[Fault], state_dir: Path) -> str:
+    us, dft = ourselves(), _beside("dft") or "dft"
     rows = "\n".join(f"- {each.simulates}: {', '.join(sorted(each.reasons))}" for each in faults)
     return f"""# What is here
 
@@ -106,10 +121,18 @@ The faults, and the reasons that the calls which met them carry:
 
 # What to look at
 
-    cd shop
-    CONTEXT_TELEMETRY_STATE_DIR="$PWD/../telemetry" context-telemetry status --since 1d
-    CONTEXT_TELEMETRY_STATE_DIR="$PWD/../telemetry" context-telemetry traces --since 1d
+In this folder:
 
-To see it heal: copy the files of `shop.before/*/` back into `shop/`, let an MCP client start
-`context-telemetry run -- dft mcp serve` there with the same variable, use it, and ask for `status` again.
+    export CONTEXT_TELEMETRY_STATE_DIR={shlex.quote(str(state_dir))}
+    cd shop
+    {us} status --since 1d
+    {us} traces --since 1d
+
+To see it heal, put the files back as they were, use them, and look at what was served since then alone. `status`
+without `--since` looks an hour back and stays unhealthy as long: what was served was wrong.
+
+    for each in ../shop.before/*/; do cp -R "$each." .; done
+    sleep 20  # until the last 20 seconds hold nothing of before
+    {us} run -- {dft} render faces/orders.yml --format json
+    {us} status --since 20s
 """
