@@ -5,6 +5,7 @@ Imported when the first record is made: who only decorates pays for no metrics A
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from itertools import islice
@@ -24,6 +25,7 @@ from opentelemetry.trace import (
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
+from context_telemetry.observe.fork import renew_in_child
 from context_telemetry.observe.points import Points
 
 if TYPE_CHECKING:
@@ -134,10 +136,25 @@ class OpenTelemetryRecorder:
 _points: WeakKeyDictionary[MeterProvider, Points] = WeakKeyDictionary()
 # Made while the process had no provider: they are those of the first that it gets.
 _early_points: Points | None = None
+# Two threads whose first calls come at once would make two for one provider.
+_making = threading.RLock()
+
+
+def _renew() -> None:
+    global _making
+    _making = threading.RLock()
+
+
+renew_in_child(_renew)
 
 
 def _points_of(provider: MeterProvider | None) -> Points:
     """The points of ``provider``; what records to it comes and goes, what was counted stays."""
+    with _making:
+        return _found_or_made(provider)
+
+
+def _found_or_made(provider: MeterProvider | None) -> Points:
     global _early_points
     process_s = _metrics_globals._METER_PROVIDER
     provider = provider or process_s
