@@ -120,7 +120,7 @@ class Program:
         if os.getpid() == self.parent and not self.stop.is_set():
             self.inside = True
             self.collecting.release()
-            time.sleep(0.004)
+            time.sleep(0.004)  # so long does the collection go on that a fork is to hit
             self.inside = False
         return [Observation(1, {})]
 
@@ -144,14 +144,14 @@ class Program:
             self.way.seen.clear()
             index += 1
             if index % 10 == 0:
-                time.sleep(0.005)
+                time.sleep(0.005)  # or four hot loops leave the children no processor
 
     def collects(self) -> None:
         """Somebody collects nearly all the time."""
         while not self.stop.is_set():
             self.reader.collect()
             self.reader.batches[:] = self.reader.batches[-1:]
-            time.sleep(0.001)
+            time.sleep(0.001)  # somebody else has to have the lock at times
 
     def child(self, number: int, report: int, log: Any) -> None:
         """What a child does: it records, flushes, and says what came out."""
@@ -200,7 +200,7 @@ class Program:
         for number in range(forks):
             while len(alive) >= _AT_ONCE:
                 alive = [child for child in alive if not child.over(result)]
-                time.sleep(0.001)
+                time.sleep(0.001)  # between two looks at whether a child is over
             if result.hung >= most_hung:
                 break
             if result.moment == "collecting":
@@ -208,6 +208,7 @@ class Program:
                     pass
                 self.collecting.acquire(timeout=5)
             else:
+                # Any moment: of a call, of a collection, of an export.
                 time.sleep(chance.choice((0.0, 0.0005, 0.002, 0.005, 0.01)) * chance.random())
             read, write = os.pipe()
             log = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed when its child is over

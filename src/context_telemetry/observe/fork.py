@@ -31,15 +31,8 @@ def renew_in_child(renew: Callable[[], Any], *, last: bool = False) -> None:
 
 def before_fork(call: Callable[[], Any]) -> None:
     """Call ``call`` in the thread that forks, before it does. It must not wait for other threads."""
-
-    def safely() -> None:
-        try:
-            call()
-        except Exception as error:
-            failsafe.caught("fork", error)
-
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=safely)
+        os.register_at_fork(before=lambda: _safely(call))
 
 
 def on_forget(forget: _Forget) -> _Forget:
@@ -57,15 +50,20 @@ def forget_all() -> None:
             failsafe.caught("uninstrument", error)
 
 
+def _safely(call: Callable[[], Any]) -> None:
+    try:
+        call()
+    except Exception as error:
+        failsafe.caught("fork", error)
+
+
 def _renew_all() -> None:
+    for renewals in (_renewals, _last_renewals):
+        renewals[:] = [reference for reference in renewals if reference() is not None]
     for reference in [*_renewals, *_last_renewals]:
         renew = reference()
-        if renew is None:
-            continue
-        try:
-            renew()
-        except Exception as error:
-            failsafe.caught("fork", error)
+        if renew is not None:
+            _safely(renew)
 
 
 if hasattr(os, "register_at_fork"):

@@ -93,7 +93,7 @@ def observe(function: Callable[..., Any], plan: Plan) -> Callable[..., Any]:
 class _Observer:
     """What is known of an observed function before it is called; begins and ends its calls. Neither raises.
 
-    Three values go from `begin` to `end` of a call and nothing else: an object for them would cost as much as they.
+    An operation and what the call is to it go from `begin` to `end`: an object for the two would cost as much as they.
     """
 
     __slots__ = ("asked", "inner_mark", "key", "plan", "read", "signature")
@@ -145,7 +145,9 @@ class _Observer:
         """Whoever follows the generator that this call has made."""
         if op is not None and self.plan.follow is not None:
             try:
-                return _Guarded(self.plan.follow(op, Call(self.signature, args, kwargs)), self.plan.operation)
+                return _SafeFollower(
+                    self.plan.follow(op, Call(self.signature, args, kwargs)), self.plan.operation
+                )
             except Exception as error:
                 failsafe.caught(f"begin of {self.plan.operation}", error)
         return _NOBODY
@@ -181,7 +183,7 @@ class _Observer:
 _OWN, _JOINED, _PART = "own", "joined", "part"
 
 
-class _Guarded:
+class _SafeFollower:
     """A follower whose failures are ours."""
 
     __slots__ = ("_follower", "_operation")

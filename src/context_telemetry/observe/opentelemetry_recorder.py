@@ -16,12 +16,7 @@ import opentelemetry.metrics._internal as _metrics_globals
 import opentelemetry.trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import (
-    Span,
-    Status,
-    StatusCode,
-    TracerProvider,
-)
+from opentelemetry.trace import Span, Status, StatusCode, TracerProvider
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
@@ -60,7 +55,7 @@ class OpenTelemetryRecorder:
         self._tracer_provider = tracer_provider
         self._logger_provider = logger_provider
         self._logger: Any = None
-        self._meter_provider = meter_provider
+        self._meter_provider = meter_provider  # held: what counts for it knows it weakly
         self._metered = meter_provider is not None
         self._points = points or _points_of(meter_provider)
 
@@ -150,20 +145,15 @@ renew_in_child(_renew)
 
 def _points_of(provider: MeterProvider | None) -> Points:
     """The points of ``provider``; what records to it comes and goes, what was counted stays."""
-    with _making:
-        return _found_or_made(provider)
-
-
-def _found_or_made(provider: MeterProvider | None) -> Points:
     global _early_points
-    process_s = _metrics_globals._METER_PROVIDER
-    provider = provider or process_s
-    if provider is None:
-        _early_points = _early_points or Points(None)
-        return _early_points
-    if _early_points is not None and provider is process_s:
-        _points[provider], _early_points = _early_points, None
-    found = _points.get(provider)
-    if found is None:
-        found = _points[provider] = Points(provider)
-    return found
+    with _making:
+        of_process = _metrics_globals._METER_PROVIDER
+        provider = provider or of_process
+        if provider is None:
+            _early_points = _early_points or Points(None)
+            return _early_points
+        if _early_points is not None and provider is of_process:
+            _points[provider], _early_points = _early_points, None
+        if provider not in _points:
+            _points[provider] = Points(provider)
+        return _points[provider]

@@ -43,7 +43,6 @@ RecordValue = Callable[[float, "Span | None", int], None]
 Histograms = Callable[[Metric, Mapping[str, AttributeValue], int], RecordValue]
 """Makes the series of a histogram that has these labels, beginning at this Unix time in nanoseconds."""
 
-
 Entry = tuple["_Row | None", Any, float, "Span | None", int]
 """What a finished call leaves to be counted: what it adds and the values for that, or None and its attributes; and then
 its duration in seconds, the span for an exemplar, and its end (Unix time in nanoseconds)."""
@@ -111,7 +110,8 @@ class Points:
     gauges are numbers of ours that the SDK asks for when it collects: a fifth of the cost of telling it each time.
     ``provider`` (None: the process's own) has one of these for all its time: the SDK drops the instruments of a second
     one. ``histograms`` makes the series of histograms, which can begin in the past; by default they are the meter's,
-    which cannot. With ``unpack`` only `count_later` is used, and the queue holds whatever that is given.
+    which cannot. With ``unpack``, which makes an entry of whatever `count_later` is given, a call's row is looked up
+    when it is counted, and not before.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Points:
             metric.name: {} for metric in names.METRICS
         }
         self._histogram = histograms or _meter_histograms(meter)
-        self._unpack, self.unpacks = unpack, unpack is not None
+        self._unpack = unpack
         self._renew_locks()
         for metric in names.METRICS:
             name, unit, brief = metric.name, metric.unit, metric.brief
@@ -140,6 +140,11 @@ class Points:
             elif metric.instrument == "gauge":
                 meter.create_observable_gauge(name, [self._observer(name)], unit, brief)
         renew_in_child(self._renew)
+
+    @property
+    def unpacks(self) -> bool:
+        """Whether `count_later` can be used."""
+        return self._unpack is not None
 
     def _renew_locks(self) -> None:
         # In this order, and after the SDK's, which asks for what waits while it collects.
@@ -165,6 +170,9 @@ class Points:
 
         ``duration`` is in seconds, ``ended`` a Unix time in nanoseconds, ``exemplar`` the span that points may show.
         """
+        if self._unpack is not None:
+            self.count_later((None, dict(attributes), duration, exemplar, ended))
+            return
         row = self._row(attributes)
         if row is None:
             self._record_now((None, attributes, duration, exemplar, ended))
@@ -174,7 +182,7 @@ class Points:
             self._crowded()
 
     def count_later(self, record: Any) -> None:
-        """Count what ``unpack`` makes an entry of, where series can begin in the past."""
+        """Count what ``unpack`` makes an entry of; only where there is one."""
         self._queue.append(record)
         if len(self._queue) >= _MANY:
             self._crowded()

@@ -206,7 +206,10 @@ class Histograms:
                     stream.add_up()
                     stream.series.append(kept.find(stream.metric, stream.labels, time.time_ns()))
                 self._kept.append(kept)
-            reader._set_collect_callback(self._collecting(provider, collect, kept))  # type: ignore[arg-type]  # which is not what it is called with
+            both: Any = self._collecting(
+                provider, collect, kept
+            )  # not what the SDK's annotation says it calls
+            reader._set_collect_callback(both)
 
     def _collecting(
         self, provider: MeterProvider, collect: Callable[..., MetricsData | None], kept: _Kept
@@ -227,10 +230,11 @@ def why_not(readers: Sequence[MetricReader]) -> str | None:
     if os.environ.get("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based").strip().lower() != "trace_based":
         return "exemplar_filter"
     for reader in readers:
+        if not hasattr(reader, "_set_collect_callback") or not hasattr(reader, "_collect"):
+            return "unknown_sdk"
         try:
             aggregation = _of(reader._instrument_class_aggregation)
             _of(reader._instrument_class_temporality)
-            callable(reader._set_collect_callback), reader._collect  # whether there are such
         except (AttributeError, KeyError):
             return "unknown_sdk"
         known = isinstance(aggregation, DefaultAggregation) or (
