@@ -124,3 +124,21 @@ def test_a_project_that_is_as_its_manifest_says_does_not_clear_what_holds_of_ano
     (here / "models/orders.sql").unlink()
     look(here)
     assert told(memory) == ["began", "cleared"]
+
+
+def test_what_is_handed_on_while_all_is_forgotten_is_taken_back(
+    memory: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = made(tmp_path / "project")
+    manifest_watch.watch(root)
+    watched = manifest_watch.watched(root)
+    assert watched is not None
+    parse = watched._parse
+
+    def forgetting(identity: Any) -> Any:
+        fork.forget_all()
+        return parse(identity)
+
+    monkeypatch.setattr(watched, "_parse", forgetting)
+    watched.look()
+    assert kept() == set()

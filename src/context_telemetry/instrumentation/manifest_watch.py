@@ -340,5 +340,6 @@ def forget() -> None:
     """Stop all watches."""
     with _lock:
         for watched in _watched.values():
+            watched.left = True  # a look that has begun takes back what it hands on
             worker.unwatch(f"manifest {watched.root}")
         _watched.clear()

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import opentelemetry.metrics._internal as _metrics_globals
 import opentelemetry.trace
@@ -128,7 +128,8 @@ class OpenTelemetryRecorder:
         self._points.event(name, attributes, now)
 
 
-_points: WeakKeyDictionary[MeterProvider, Points] = WeakKeyDictionary()
+# By identity: a provider need not be hashable (logfire's is a dataclass).
+_points: dict[int, Points] = {}
 # Made while the process had no provider: they are those of the first that it gets.
 _early_points: Points | None = None
 # Two threads whose first calls come at once would make two for one provider.
@@ -153,7 +154,14 @@ def _points_of(provider: MeterProvider | None) -> Points:
             _early_points = _early_points or Points(None)
             return _early_points
         if _early_points is not None and provider is of_process:
-            _points[provider], _early_points = _early_points, None
-        if provider not in _points:
-            _points[provider] = Points(provider)
-        return _points[provider]
+            _keep(provider, _early_points)
+            _early_points = None
+        if id(provider) not in _points:
+            _keep(provider, Points(provider))
+        return _points[id(provider)]
+
+
+def _keep(provider: MeterProvider, points: Points) -> None:
+    """Keep them as long as the provider is there: another one may get its identity afterwards."""
+    _points[id(provider)] = points
+    weakref.finalize(provider, _points.pop, id(provider), None).atexit = False

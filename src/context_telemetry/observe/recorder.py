@@ -131,7 +131,15 @@ def _default_one() -> Recorder:
     if _default is None:
         from context_telemetry.observe.opentelemetry_recorder import OpenTelemetryRecorder
 
-        _default = OpenTelemetryRecorder()
+        try:
+            _default = OpenTelemetryRecorder()
+        except Exception as error:  # providers of the host's that we cannot use are no reason to stop a call
+            from opentelemetry._logs import NoOpLoggerProvider
+            from opentelemetry.metrics import NoOpMeterProvider
+            from opentelemetry.trace import NoOpTracerProvider
+
+            failsafe.caught("recorder", error)
+            _default = OpenTelemetryRecorder(NoOpTracerProvider(), NoOpMeterProvider(), NoOpLoggerProvider())
     return _default
 
 
