@@ -221,6 +221,7 @@ class Process:
         ago: float = 60.0,
     ) -> Path:
         """Append a `context_telemetry.state` event."""
+        places = {"other": errors} if places is None else places
         attributes: dict[str, Value] = {
             "context_telemetry.phase": phase,
             "context_telemetry.hooks.active": active,
@@ -228,7 +229,9 @@ class Process:
             "context_telemetry.hooks.failed": failed,
             "context_telemetry.errors": errors,
             "context_telemetry.dropped": dropped,
-            **{f"context_telemetry.error_count.{place}": count for place, count in (places or {}).items()},
+            "context_telemetry.settings.wrong": places.get("settings", 0),
+            "context_telemetry.drop_count.other": dropped,
+            **{f"context_telemetry.error_count.{place}": count for place, count in places.items()},
         }
         if missing:
             attributes["context_telemetry.hooks.missing"] = missing

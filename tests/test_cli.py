@@ -100,7 +100,7 @@ def test_status_of_troubled_traffic_exits_1_and_fits_a_narrow_terminal(shop: Sho
     lines = done.stdout.splitlines()
     assert done.returncode == 1
     assert max(map(len, lines)) <= 80
-    assert len(lines) <= 26
+    assert len(lines) <= 27
     assert "\x1b" not in done.stdout
     for words in ("UNHEALTHY", "degraded_ratio", "140 KB/50 KB", "3 min ago", shown["substituted"][:8]):
         assert words in done.stdout
@@ -121,8 +121,8 @@ def test_the_status_document_keeps_its_schema(shop: Shop) -> None:
     (claude,) = [row for row in found["traffic"] if row["client"] == "claude_code"]
     assert claude["largest_payload"] == {"bytes": 140_242, "limit": 50_000}
     assert sorted(found["indicators"][0]) == [
-        "bad", "count", "detail", "limit", "measures", "minimum", "name", "notices", "severity", "state", "surface",
-        "too_few", "unit", "value",
+        "bad", "component", "count", "detail", "limit", "measures", "minimum", "name", "notices", "severity", "state",
+        "surface", "too_few", "unit", "value",
     ]  # fmt: skip
     assert sorted(found["reasons"][0]) == [
         "count", "first", "last", "pids", "reason", "surface", "trace_id", "what_to_do",

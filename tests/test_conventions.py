@@ -324,7 +324,7 @@ def test_what_a_client_invents_does_not_become_a_label() -> None:
     ]
 
 
-def test_counters_from_events_add_up_over_processes_and_gauges_say_the_last() -> None:
+def test_counters_from_events_add_up_and_gauges_say_the_last() -> None:
     def state(time: int, process: str, errors: int, active: int) -> dict[str, Any]:
         counts = {
             "context_telemetry__hooks__active": active,
@@ -335,7 +335,7 @@ def test_counters_from_events_add_up_over_processes_and_gauges_say_the_last() ->
 
     points = derive([], [state(3, "a", 5, 40), state(1, "a", 2, 41), state(2, "b", 1, 39)])
     (errors,) = _named(points, names.METRIC_CONTEXT_TELEMETRY_ERRORS)
-    assert (dict(errors.attributes), errors.value) == ({"context_telemetry.place": "export"}, 6)
+    assert (dict(errors.attributes), errors.value) == ({"context_telemetry.place": "export"}, 8)
     hooks = _named(points, names.METRIC_CONTEXT_TELEMETRY_HOOKS)
     assert {point.attributes["context_telemetry.hook.state"]: point.value for point in hooks} == {
         "active": 40,

@@ -5,10 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from otlp_files import Call, Process, age, healthy, not_there, payload, substituted, write_troubled
+from otlp_files import Call, Inner, Process, age, healthy, not_there, payload, substituted, write_troubled
 
 from context_telemetry.conventions import names
-from context_telemetry.health import INDICATORS, WHAT_TO_DO, Finding, Verdict, evaluate, how, what_to_do
+from context_telemetry.health import (
+    INDICATORS,
+    WHAT_TO_DO,
+    Finding,
+    Local,
+    Sum,
+    Verdict,
+    evaluate,
+    how,
+    what_to_do,
+)
 from context_telemetry.history import History
 from context_telemetry.limits import Limits, Objectives
 
@@ -16,7 +26,7 @@ NOW = 1_795_500_000.0
 
 
 def verdict(folder: Path, limits: Limits | None = None) -> Verdict:
-    return evaluate(History(folder, since=NOW - 3600), limits or Limits())
+    return evaluate(Local(History(folder, since=NOW - 3600), NOW), limits or Limits())
 
 
 def state(found: Verdict, indicator: str) -> str:
@@ -55,7 +65,8 @@ def test_traffic_before_the_window_is_unknown(tmp_path: Path) -> None:
 def test_healthy_traffic_is_healthy_on_every_indicator(tmp_path: Path) -> None:
     found = verdict(recorded(tmp_path, *(healthy(60.0 + n) for n in range(20))))
     assert found.state == "healthy"
-    assert {finding.state for finding in found.findings} == {"healthy"}
+    assert {finding.state for finding in found.findings if finding.indicator.required} == {"healthy"}
+    assert not found.of("unhealthy")
 
 
 def test_traffic_without_a_state_of_its_process_is_unknown(tmp_path: Path) -> None:
@@ -110,14 +121,12 @@ def test_each_surface_is_judged_by_itself(tmp_path: Path) -> None:
 def test_an_age_without_a_promise_is_a_number_and_not_a_fault(tmp_path: Path) -> None:
     old = Call(attributes=age(9e9))
     assert state(verdict(recorded(tmp_path / "free", old)), "manifest_stale") == "healthy"
-    late = Call(attributes=age(90_000.0, limit=86_400.0))
-    assert state(verdict(recorded(tmp_path / "promised", late)), "manifest_stale") == "unhealthy"
     moved = Call(attributes=age(10.0), outcome="degraded", reasons=("manifest_stale",))
     assert state(verdict(recorded(tmp_path / "moved", moved)), "manifest_stale") == "unhealthy"
 
 
 def test_a_payload_over_its_limit_is_unhealthy(tmp_path: Path) -> None:
-    large = Call(attributes=payload(100_001))
+    large = Call(attributes=payload(100_001), outcome="degraded", reasons=("payload_over_budget",))
     assert state(verdict(recorded(tmp_path, large)), "payload_over_budget") == "unhealthy"
 
 
@@ -214,5 +223,60 @@ def test_every_objective_that_an_indicator_names_exists() -> None:
     fields = Objectives.model_fields
     for indicator in INDICATORS:
         assert {indicator.limit, indicator.minimum} - {None} <= set(fields)
-        assert (indicator.unit == "ratio") == (indicator.limit is not None)
+        assert (indicator.kind in ("ratio", "age")) == (indicator.limit is not None)
     assert len({indicator.name for indicator in INDICATORS}) == len(INDICATORS)
+
+
+def test_one_payload_in_twenty_may_be_large_and_more_are_a_ticket(tmp_path: Path) -> None:
+    large, small = Call(attributes=payload(100_001, limit=1_000_000)), Call(attributes=payload(100_000))
+    few = of(verdict(recorded(tmp_path / "few", *[large] * 10, *[small] * 190)), "payload_p95")
+    assert (few.state, few.bad, few.count) == ("healthy", 10, 200)
+    assert (
+        of(verdict(recorded(tmp_path / "more", *[large] * 11, *[small] * 189)), "payload_p95").state
+        == "unhealthy"
+    )
+
+
+def test_context_that_is_built_slowly_is_told_from_a_slow_call_around_it(tmp_path: Path) -> None:
+    slow = Call(seconds=30.0, inner=(Inner("catalog.resolve", {}, seconds=5.1),))
+    around = Call(seconds=30.0, inner=(Inner("catalog.resolve", {}, seconds=5.0),))
+    assert state(verdict(recorded(tmp_path / "slow", *[slow] * 10)), "context_latency") == "unhealthy"
+    assert state(verdict(recorded(tmp_path / "around", *[around] * 10)), "context_latency") == "healthy"
+
+
+def test_an_artefact_that_nobody_builds_any_more_is_a_ticket_whoever_serves(tmp_path: Path) -> None:
+    process = Process(tmp_path, now=NOW)
+    process.call(healthy(60.0))
+    built = {"dataface.artifact": "dbt_manifest", "dataface.artifact.state": "ok"}
+    process.event(
+        "dataface.artifact.changed", {**built, "dataface.artifact.built_at": NOW - 2_592_001.0}, ago=86_400.0
+    )
+    process.flush()
+    old = of(verdict(tmp_path), "artifact_age")
+    assert (old.state, old.detail) == ("unhealthy", "oldest 30 d")
+    process.event("dataface.artifact.changed", {**built, "dataface.artifact.built_at": NOW - 60.0}, ago=50.0)
+    process.flush()
+    assert state(verdict(tmp_path), "artifact_age") == "healthy"
+
+
+def test_errors_and_drops_of_before_the_window_are_over(tmp_path: Path) -> None:
+    process = Process(tmp_path, now=NOW)
+    process.call(healthy(60.0))
+    process.state(errors=3, dropped=2, ago=4000.0)
+    process.state(errors=0, ago=30.0, phase="changed")
+    process.flush()
+    assert verdict(tmp_path).state == "healthy"
+
+
+def test_an_indicator_cannot_count_what_the_conventions_do_not_know() -> None:
+    with pytest.raises(ValueError, match="there is no metric dataface.calls"):
+        Sum("dataface.calls")
+    with pytest.raises(ValueError, match="has no label dataface.face"):
+        Sum("dataface.context.served", where={"dataface.face": frozenset({"a"})})
+    with pytest.raises(ValueError, match="5000 is no boundary of dataface.payload.size; there are 256, 1024"):
+        Sum("dataface.payload.size", above=5000)
+
+
+def test_a_threshold_that_no_bucket_tells_is_refused() -> None:
+    with pytest.raises(ValueError, match="is no boundary of dataface.payload.size"):
+        Objectives(payload_size=100_001)

@@ -10,8 +10,10 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from memory import recording
 
 import context_telemetry
+from context_telemetry.conventions import names
 from context_telemetry.instrumentation import (
     agent,
     context,
@@ -20,6 +22,7 @@ from context_telemetry.instrumentation import (
     given,
     hook_states,
     hooks,
+    instrumentor,
     manifest_watch,
     metadata_sql,
     private,
@@ -170,3 +173,32 @@ for function in (server.dispatch_tool_call, dataface.ai.mcp.create_server, resol
     assert "context_telemetry" not in function.__code__.co_filename, function
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_state_says_what_was_caught_since_it_was_said_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instrumentor, "_SAID_AGAIN_AFTER", 0.0)
+    with recording() as memory:
+        instrumentor.report_state("began")
+        instrumentor.report_changes()  # nothing has changed
+        failsafe.caught("reader of a test", ValueError())
+        failsafe.dropped("spans of a test", 3)
+        instrumentor.report_changes()
+        instrumentor.report_changes()
+        failsafe.caught("reader of a test", ValueError())
+        instrumentor.report_state("ended")
+    told = [said for name, said in memory.events if name == names.EVENT_CONTEXT_TELEMETRY_STATE]
+    assert [each[names.CONTEXT_TELEMETRY_PHASE] for each in told] == ["began", "changed", "ended"]
+    assert [each[names.CONTEXT_TELEMETRY_ERROR_COUNT_OBSERVATION] for each in told[1:]] == [1, 1]
+    assert [each[names.CONTEXT_TELEMETRY_DROP_COUNT_EXPORT] for each in told[1:]] == [3, 0]
+    assert told[2][names.CONTEXT_TELEMETRY_ERRORS] == told[0][names.CONTEXT_TELEMETRY_ERRORS] + 2
+
+
+def test_the_state_is_said_again_after_a_while_and_not_at_every_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(instrumentor, "_SAID_AGAIN_AFTER", 60.0)
+    with recording() as memory:
+        instrumentor.report_state("began")
+        failsafe.caught("reader of a test", ValueError())
+        instrumentor.report_changes()
+    assert len(memory.events) == 1

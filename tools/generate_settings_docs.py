@@ -183,7 +183,8 @@ STATUS_KEYS = {
     "(`age_seconds`, `layer`, `promise`)",
     "indicators": "by indicator and surface (`*`: all): `name`, `surface`, `state`, `value`, `limit`, `unit`, "
     "`count` (what was judged), `bad` (how many of them), `minimum` (of bad ones to be judged), `too_few` (healthy "
-    "only because of that), `severity`, `measures`, `notices`, `detail`",
+    "only because of that), `severity`, `component` (whose owner it concerns), `measures`, `notices` (what a user of "
+    "the surface notices), `detail`",
     "reasons": "by reason and surface: `reason`, `surface`, `count`, `first`, `last`, `trace_id` (the last "
     "call), `pids` (the processes that met it, the last first), `what_to_do`",
     "served": "`count` of calls by `surface`, `client`, `operation` and `outcome`",
@@ -197,6 +198,19 @@ STATUS_KEYS = {
     "Dataface), `first`, `last`, `clients`, `calls`, `surfaces`, `not_ok` (how many calls were not)",
     "unreadable": "files that were skipped: `name`, `why`",
     "cut_lines": "lines that were skipped, by file",
+}
+FLEET_KEYS = {
+    "schema": "`context-telemetry.fleet/1`",
+    "state": "`healthy`, `unhealthy` or `unknown`",
+    "reason": "the headline: the indicator that decided, in words",
+    "exit_code": "0 healthy, 1 unhealthy, 3 unknown",
+    "prometheus": "the engine that was asked, without user and password",
+    "labels": "what narrows it down, as `service_namespace`",
+    "generated_at": "when it was asked",
+    "window_seconds": "the length of the window",
+    "traffic": "by `surface` and `client`, the most first: `served`, `ok`, `degraded`, `failed`",
+    "indicators": "as in `status --json`",
+    "reasons": "by `reason` and `surface`, the most first: `count`, `what_to_do`",
 }
 TRACES_KEYS = {
     "schema": "`context-telemetry.traces/1`",
@@ -216,7 +230,13 @@ DOCTOR_KEYS = {
     "exit_code": "0, or 1 when a check is `wrong`",
     "checks": "in the order of the screen: `section`, `name`, `state` (`ok`, `note`, `wrong`), `found`, `advice`",
 }
-DOCUMENTS = {"status": STATUS_KEYS, "traces": TRACES_KEYS, "trace ID": TRACE_KEYS, "doctor": DOCTOR_KEYS}
+DOCUMENTS = {
+    "status": STATUS_KEYS,
+    "status --prometheus URL": FLEET_KEYS,
+    "traces": TRACES_KEYS,
+    "trace ID": TRACE_KEYS,
+    "doctor": DOCTOR_KEYS,
+}
 
 
 def json_page() -> str:
@@ -245,16 +265,22 @@ While the number in `schema` stands, keys are only added.
 """
 
 
+INDICATOR_COLUMNS = (
+    "indicator", "measures", "good", "bad", "unhealthy when", "what a user notices", "severity, component", "alert",
+)  # fmt: skip
+
+
 def indicators_page() -> str:
     rows = [
         (
             f"`{each.name}`",
             each.measures,
             each.good,
-            each.bad,
+            each.wrong,
             _judged(each),
-            each.notices,
-            each.severity,
+            _noticed(each),
+            f"{each.severity}, {each.component}",
+            f"[{each.alert}](../runbooks/{each.alert}.md)",
         )
         for each in INDICATORS
     ]
@@ -263,7 +289,8 @@ def indicators_page() -> str:
 {NOTICE}
 
 What `context-telemetry status` judges by: over one window (`limits.objectives.window`, an hour, or
-`--since`), on each surface by itself.
+`--since`), on each surface by itself. `status --prometheus URL` judges by the same over all that reports to one engine,
+and `context-telemetry ops build` makes the alerts and dashboards from them: see [operations.md](operations.md).
 
 - *Unhealthy*: an indicator is beyond its limit. The headline names the worst that pages, then what else is.
 - *Unknown*: none is, and one that is needed has nothing to judge. No traffic is unknown, never healthy.
@@ -273,7 +300,7 @@ What `context-telemetry status` judges by: over one window (`limits.objectives.w
 It counts what is in the local files. With `OTEL_TRACES_SAMPLER` set these hold what was sampled and nothing else,
 without a mark on what is missing; metrics over OTLP are complete.
 
-{_table(("indicator", "measures", "good", "bad", "unhealthy when", "what a user notices", "severity"), rows)}
+{_table(INDICATOR_COLUMNS, rows)}
 
 A *page* is to wake somebody, a *ticket* can wait for the morning. The settings are in
 [settings.md](settings.md#all-keys), the reasons for their defaults in [limits.md](limits.md#objectives).
@@ -283,18 +310,30 @@ A *page* is to wake somebody, a *ticket* can wait for the morning. The settings 
 
 
 def _judged(indicator: Indicator) -> str:
-    limit, minimum = indicator.limit, indicator.minimum
-    if indicator.name == "telemetry_silent":
-        words = "never; unknown while there is none"
-    elif limit and minimum:
-        objectives = Objectives()
-        words = (
-            f"their share is above {getattr(objectives, limit):g} (`limits.objectives.{limit}`) and they are "
-            f"at least {getattr(objectives, minimum)} (`limits.objectives.{minimum}`)"
-        )
-    else:
-        words = "there is one"
+    def said(objective: str) -> str:
+        value = f"{getattr(Objectives(), objective):,.6f}".rstrip("0").rstrip(".")
+        return f"{value} (`limits.objectives.{objective}`)"
+
+    words = {
+        "silent": "never; unknown while there is none",
+        "ratio": f"their share is above {said(indicator.limit)} and they are at least {said(indicator.minimum)}"
+        if indicator.limit and indicator.minimum
+        else "",
+        "age": f"it is above {said(indicator.limit)} seconds" if indicator.limit else "",
+    }.get(indicator.kind, "there is one")
+    if indicator.above:
+        words = f"of those above {said(indicator.above)} {words.removeprefix('their ')}"
     return words + ("; needed" if indicator.required else "")
+
+
+def _noticed(indicator: Indicator) -> str:
+    """What users notice, the surfaces on which it is the same together."""
+    told: dict[str, list[str]] = {}
+    for surface, words in indicator.notices.items():
+        told.setdefault(words, []).append(surface)
+    if len(told) == 1:
+        return next(iter(told))
+    return "; ".join(f"{', '.join(surfaces)}: {words}" for words, surfaces in told.items()) or "nothing"
 
 
 PAGES = {

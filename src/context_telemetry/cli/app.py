@@ -77,6 +77,13 @@ def status(
     ] = None,
     as_json: AsJson = False,
     watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds.")] = False,
+    prometheus: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Judge all that reports to this Prometheus-compatible API instead."),
+    ] = None,
+    namespace: Annotated[
+        str | None, typer.Option(help="With --prometheus: only this Dataface project (service.namespace).")
+    ] = None,
 ) -> None:
     """Health now, on one screen. Exit 0 healthy, 1 unhealthy, 2 wrong usage, 3 unknown."""
     from context_telemetry.cli import status as screen
@@ -86,11 +93,40 @@ def status(
     if watch and not sys.stdout.isatty():
         _stop("--watch needs a terminal")
     asked = None if since is None else _window(since)
+    if prometheus is not None:
+        _fleet(prometheus, asked, namespace, project, as_json=as_json, watch=watch)
+    if namespace is not None:
+        _stop("--namespace belongs to --prometheus URL")
     place = _place(project, state_dir)
     seconds = asked if since is not None else place.limits.objectives.window
     if watch:
         raise typer.Exit(screen.watch(place, seconds))
     raise typer.Exit(screen.once(place, seconds, as_json=as_json))
+
+
+def _fleet(
+    url: str,
+    seconds: float | None,
+    namespace: str | None,
+    project: Path | None,
+    *,
+    as_json: bool,
+    watch: bool,
+) -> NoReturn:
+    from context_telemetry.cli import fleet as screen
+    from context_telemetry.cli import place
+    from context_telemetry.health.fleet import Unreachable
+
+    limits = _or_stop(lambda: place.limits_of(project))
+    seconds = seconds or limits.objectives.window
+    labels = {"service_namespace": namespace} if namespace else {}
+    try:
+        if watch:
+            raise typer.Exit(screen.watch(url, seconds, labels, limits))
+        raise typer.Exit(screen.once(url, seconds, labels, limits, as_json=as_json))
+    except Unreachable as error:
+        print(f"context-telemetry: {error}", file=sys.stderr)
+        raise typer.Exit(UNKNOWN) from None
 
 
 @app.command()

@@ -13,11 +13,12 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from context_telemetry.conventions import names
-from context_telemetry.health import what_to_do
+from context_telemetry.health import Finding, what_to_do
 from context_telemetry.history import Call, Span
 
 if TYPE_CHECKING:
     from context_telemetry.cli.checks import Check
+    from context_telemetry.cli.fleet import FleetStatus
     from context_telemetry.cli.status import Status
 
 _KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
@@ -60,25 +61,7 @@ def status(seen: Status, exit_code: int) -> dict[str, Any]:
             }
             for row in seen.facts.traffic
         ],
-        "indicators": [
-            {
-                "name": finding.indicator.name,
-                "surface": finding.surface,
-                "state": finding.state,
-                "value": finding.value,
-                "limit": finding.limit,
-                "unit": finding.indicator.unit,
-                "count": finding.count,
-                "bad": finding.bad,
-                "minimum": finding.minimum,
-                "too_few": finding.too_few,
-                "severity": finding.indicator.severity,
-                "measures": finding.indicator.measures,
-                "notices": finding.indicator.notices,
-                "detail": finding.detail or None,
-            }
-            for finding in verdict.findings
-        ],
+        "indicators": [_finding(each) for each in verdict.findings],
         "reasons": [
             {**_plain(reason), "what_to_do": what_to_do(reason.reason, reason.pids) or None}
             for reason in seen.facts.reasons
@@ -94,6 +77,44 @@ def status(seen: Status, exit_code: int) -> dict[str, Any]:
         "processes": [_plain(process) for process in seen.facts.processes],
         "unreadable": [asdict(each) for each in history.unreadable],
         "cut_lines": dict(history.cut_lines),
+    }
+
+
+def fleet(seen: FleetStatus, exit_code: int) -> dict[str, Any]:
+    """What one look at an engine gave."""
+    return {
+        "schema": "context-telemetry.fleet/1",
+        "state": seen.verdict.state,
+        "reason": seen.verdict.reason,
+        "exit_code": exit_code,
+        "prometheus": seen.fleet.url,
+        "labels": seen.fleet.labels,
+        "generated_at": _iso(seen.fleet.now()),
+        "window_seconds": seen.fleet.seconds,
+        "traffic": [asdict(row) for row in seen.served],
+        "indicators": [_finding(each) for each in seen.verdict.findings],
+        "reasons": [{**asdict(row), "what_to_do": what_to_do(row.reason) or None} for row in seen.reasons],
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    indicator = finding.indicator
+    return {
+        "name": indicator.name,
+        "surface": finding.surface,
+        "state": finding.state,
+        "value": finding.value,
+        "limit": finding.limit,
+        "unit": indicator.unit,
+        "count": finding.count,
+        "bad": finding.bad,
+        "minimum": finding.minimum,
+        "too_few": finding.too_few,
+        "severity": indicator.severity,
+        "component": indicator.component,
+        "measures": indicator.measures,
+        "notices": indicator.notices.get(finding.surface or "") or None,
+        "detail": finding.detail or None,
     }
 
 

@@ -56,6 +56,16 @@ def find(project: Path | None, state_dir: Path | None) -> Place:
     return Place(root, settings.project_folder(state_dir or configured.state_dir, root), configured, told)
 
 
+def limits_of(project: Path | None) -> Limits:
+    """The limits of the project that is named or found; the published ones where there is none.
+
+    Raises NoProject for what is named and is none, and SettingsError.
+    """
+    from context_telemetry import settings
+
+    return settings.load(root_of(project)).limits
+
+
 def root_of(project: Path | None) -> Path | None:
     """The project's root: found from the folder that the option names, or the environment's own word, or
     found from the working directory; None when there is none there. Raises NoProject for what is named.

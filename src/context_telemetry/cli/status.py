@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ from context_telemetry.health import (
     EVERYWHERE,
     Facts,
     Finding,
+    Local,
     Verdict,
     evaluate,
-    facts,
     how,
     what_to_do,
 )
@@ -31,7 +31,6 @@ from context_telemetry.history import Event, History, ProcessSeen, ReasonSeen, T
 
 EXIT = {"healthy": 0, "unhealthy": 1, "unknown": 3}
 
-_WATCHED_EVERY = 2.0
 _REASONS_SHOWN = 5
 _PROCESSES_SHOWN = 6
 _IN_A_LINE = 2  # so many alike need no table to be told apart
@@ -55,8 +54,8 @@ def look(place: Place, seconds: float | None) -> Status:
     """Read the last `seconds` (None: everything) of a project and judge them."""
     now = time.time()
     history = History(place.folder, since=None if seconds is None else now - seconds)
-    known = facts(history)
-    return Status(place, history, known, evaluate(known, place.limits), now, seconds)
+    local = Local(history, now)
+    return Status(place, history, local.facts, evaluate(local, place.limits), now, seconds)
 
 
 def once(place: Place, seconds: float | None, *, as_json: bool) -> int:
@@ -81,7 +80,7 @@ def watch(place: Place, seconds: float | None) -> int:
         Live(screen(seen), console=console, screen=True, auto_refresh=False) as live,
     ):
         while True:
-            time.sleep(_WATCHED_EVERY)
+            time.sleep(text.WATCHED_EVERY)
             seen = look(place, seconds)
             live.update(screen(seen), refresh=True)
     console.print(screen(seen))
@@ -97,7 +96,7 @@ def screen(seen: Status) -> RenderableType:
     if seen.facts.traffic:
         parts += [Text(), _traffic(seen)]
     if seen.facts.traffic or seen.verdict.state != "unknown":
-        parts += [Text(), *_indicators(seen)]
+        parts += [Text(), *indicators(seen.verdict, traffic=bool(seen.facts.traffic))]
     if seen.facts.reasons:
         parts += [Text(), *_reasons(seen)]
     if footer := [*_processes(seen), *_footer(seen)]:
@@ -167,7 +166,8 @@ def _phase(state: Event) -> object:
     return state.attributes.get(names.CONTEXT_TELEMETRY_PHASE)
 
 
-def _table(*columns: tuple[str, str]) -> Table:
+def plain_table(*columns: tuple[str, str]) -> Table:
+    """A table without lines, of (name, `left` or `right`) columns."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for name, justify in columns:
         table.add_column(name, justify="right" if justify == "right" else "left", no_wrap=True)
@@ -189,7 +189,7 @@ def _traffic(seen: Status) -> RenderableType:
 
     def make(without: AbstractSet[str]) -> Table:
         shown = [name for name in cells if name not in without]
-        table = _table(*((name, "left" if name in ("surface", "client") else "right") for name in shown))
+        table = plain_table(*((name, "left" if name in ("surface", "client") else "right") for name in shown))
         for row in seen.facts.traffic:
             table.add_row(*(cells[name](row) for name in shown))
         return table
@@ -214,10 +214,10 @@ def _against(form: Any, value: float | None, limit: float | None) -> Text:
     return shown.append(f"/{form(limit)}", "dim") if limit is not None else shown
 
 
-def _indicators(seen: Status) -> Iterator[RenderableType]:
-    verdict = seen.verdict
-    unknown = _notable_unknown(verdict) if seen.facts.traffic else []  # else the headline has said it of all
-    table = _table(
+def indicators(verdict: Verdict, *, traffic: bool) -> Iterator[RenderableType]:
+    """What is beyond its limit, unknown or too few to judge, each in a line, and what is good in one."""
+    unknown = _notable_unknown(verdict) if traffic else []  # else the headline has said it of all
+    table = plain_table(
         ("", "left"), ("indicator", "left"), ("surface", "left"), ("value", "right"), ("limit", "right")
     )
     table.add_column("")
@@ -252,16 +252,23 @@ def _notable_unknown(verdict: Verdict) -> list[Finding]:
     return [finding for finding in verdict.of("unknown") if finding.indicator.required]
 
 
+_FORMS: Mapping[str, Callable[[float], str]] = {
+    "ratio": text.ratio,
+    "seconds": text.lasting,
+    "count": lambda value: f"{value:,.0f}",
+}
+
+
 def _value(finding: Finding) -> str:
     if finding.value is None:
         return "unknown"
-    return text.ratio(finding.value) if finding.indicator.unit == "ratio" else f"{finding.value:,.0f}"
+    return _FORMS[finding.indicator.unit](finding.value)
 
 
 def _limit(finding: Finding) -> str:
-    if finding.indicator.name == "telemetry_silent":
+    if finding.indicator.kind == "silent":
         return ""
-    return text.ratio(finding.limit) if finding.indicator.unit == "ratio" else f"{finding.limit:,.0f}"
+    return _FORMS[finding.indicator.unit](finding.limit)
 
 
 def _reasons(seen: Status) -> Iterator[RenderableType]:
@@ -286,7 +293,7 @@ def _reasons(seen: Status) -> Iterator[RenderableType]:
 
     def make(without: AbstractSet[str]) -> Table:
         named = [name for name in cells if name not in without | alike]
-        table = _table(*((name, "right" if name == "calls" else "left") for name in named[:-1]))
+        table = plain_table(*((name, "right" if name == "calls" else "left") for name in named[:-1]))
         table.add_column(_ADVICE)
         for each in shown:
             table.add_row(*(cells[name](each) for name in named))
@@ -338,7 +345,7 @@ def _processes(seen: Status) -> Iterator[RenderableType]:
 
     def make(without: AbstractSet[str]) -> Table:
         named = [name for name in cells if name not in without]
-        table = _table(*((name, "right" if name in ("calls", "not ok") else "left") for name in named))
+        table = plain_table(*((name, "right" if name in ("calls", "not ok") else "left") for name in named))
         for each in shown:
             table.add_row(*(cells[name](each) for name in named))
         return table

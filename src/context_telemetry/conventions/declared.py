@@ -38,6 +38,7 @@ ATTRIBUTES: Final[dict[str, Attribute]] = {
     "context_telemetry.phase": Attribute(type="string", members=frozenset({"began", "changed", "ended"})),
     "context_telemetry.place": Attribute(type="string", members=names.PLACES),
     "context_telemetry.recorder.fallbacks": Attribute(type="string[]"),
+    "context_telemetry.settings.wrong": Attribute(type="int"),
     "dataface.agent.model_calls": Attribute(type="int"),
     "dataface.agent.repeated_calls": Attribute(type="int"),
     "dataface.agent.stop.reason": Attribute(
@@ -678,6 +679,7 @@ METRICS: Final[tuple[Signal, ...]] = (
         levels={"dataface.catalog.source": "conditionally_required"},
     ),
     Signal(name="context_telemetry.hooks", levels={"context_telemetry.hook.state": "required"}),
+    Signal(name="context_telemetry.settings.wrong", levels={}),
     Signal(name="context_telemetry.errors", levels={"context_telemetry.place": "required"}),
     Signal(name="context_telemetry.dropped", levels={"context_telemetry.place": "required"}),
     Signal(
@@ -767,6 +769,7 @@ EVENTS: Final[tuple[Signal, ...]] = (
             "context_telemetry.recorder.fallbacks": "conditionally_required",
             "context_telemetry.errors": "required",
             "context_telemetry.dropped": "required",
+            "context_telemetry.settings.wrong": "required",
             "context_telemetry.error_count.hooks": "required",
             "context_telemetry.error_count.observation": "required",
             "context_telemetry.error_count.background": "required",

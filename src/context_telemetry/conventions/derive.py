@@ -1,7 +1,7 @@
 """The metrics of the conventions, computed from spans and events: the reference for every way of counting.
 
 Pure Python over plain records, one pass. A span is {"name", "kind", "start", "end" (ns), "attributes"}, an
-event {"event_name", "time" (ns), "attributes", "resource"}; other keys are ignored. What sampling took away
+event {"event_name", "time" (ns), "attributes"}; other keys are ignored. What sampling took away
 is not guessed.
 """
 
@@ -45,26 +45,19 @@ def derive(spans: Iterable[Mapping[str, Any]], events: Iterable[Mapping[str, Any
         for metric in from_spans:
             for labels, value in measurements(metric, span["attributes"], seconds):
                 series.setdefault((metric.name, labels), []).append(value)
-    last: dict[tuple[str, Labels, object], tuple[int, float]] = {}
+    last: dict[tuple[str, Labels], tuple[int, float]] = {}
     for event in events:
         for metric in names.METRICS:
             if metric.when.get("event") != event["event_name"]:
                 continue
             for labels, value in measurements(metric, event["attributes"]):
-                if metric.instrument == "histogram":
-                    series.setdefault((metric.name, labels), []).append(value)
-                    continue
-                # A counter from an event is its process's running total; a gauge is what was said last.
-                totalled = metric.instrument == "counter"
-                key = (
-                    metric.name,
-                    labels,
-                    event["resource"].get("service.instance.id") if totalled else None,
-                )
-                if key not in last or last[key][0] <= event["time"]:
+                key = (metric.name, labels)
+                if metric.instrument != "gauge":
+                    series.setdefault(key, []).append(value)
+                elif key not in last or last[key][0] <= event["time"]:  # a gauge is what was said last
                     last[key] = (event["time"], value)
-    for (name, labels, _), (_, value) in last.items():
-        series.setdefault((name, labels), []).append(value)
+    for key, (_, value) in last.items():
+        series[key] = [value]
     by_name = {metric.name: metric for metric in names.METRICS}
     points = [_point(by_name[name], labels, values) for (name, labels), values in series.items()]
     return sorted(points, key=lambda point: (point.name, str(point.attributes)))

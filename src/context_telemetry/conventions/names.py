@@ -21,49 +21,56 @@ SCHEMA_URL: Final = "https://context-telemetry.example/schemas/0.1.0"
 # Attributes
 
 CONTEXT_TELEMETRY_DROP_COUNT_BACKGROUND: Final = "context_telemetry.drop_count.background"
-"""Spans, points and events that had to be dropped in the part `background`."""
+"""Spans, points and events that had to be dropped in the part `background` since the process said its
+state before."""
 
 CONTEXT_TELEMETRY_DROP_COUNT_EXPORT: Final = "context_telemetry.drop_count.export"
-"""Spans, points and events that had to be dropped in the part `export`."""
+"""Spans, points and events that had to be dropped in the part `export` since the process said its state
+before."""
 
 CONTEXT_TELEMETRY_DROP_COUNT_HOOKS: Final = "context_telemetry.drop_count.hooks"
-"""Spans, points and events that had to be dropped in the part `hooks`."""
+"""Spans, points and events that had to be dropped in the part `hooks` since the process said its state
+before."""
 
 CONTEXT_TELEMETRY_DROP_COUNT_OBSERVATION: Final = "context_telemetry.drop_count.observation"
-"""Spans, points and events that had to be dropped in the part `observation`."""
+"""Spans, points and events that had to be dropped in the part `observation` since the process said its
+state before."""
 
 CONTEXT_TELEMETRY_DROP_COUNT_OTHER: Final = "context_telemetry.drop_count.other"
-"""Spans, points and events that had to be dropped in the part `other`."""
+"""Spans, points and events that had to be dropped in the part `other` since the process said its state
+before."""
 
 CONTEXT_TELEMETRY_DROP_COUNT_RECORDING: Final = "context_telemetry.drop_count.recording"
-"""Spans, points and events that had to be dropped in the part `recording`."""
+"""Spans, points and events that had to be dropped in the part `recording` since the process said its state
+before."""
 
 CONTEXT_TELEMETRY_DROP_COUNT_SETTINGS: Final = "context_telemetry.drop_count.settings"
-"""Spans, points and events that had to be dropped in the part `settings`."""
+"""Spans, points and events that had to be dropped in the part `settings` since the process said its state
+before."""
 
 CONTEXT_TELEMETRY_DROPPED: Final = "context_telemetry.dropped"
 """Spans, points and events that had to be dropped, since the process began."""
 
 CONTEXT_TELEMETRY_ERROR_COUNT_BACKGROUND: Final = "context_telemetry.error_count.background"
-"""Errors that the library caught in the part `background`."""
+"""Errors that the library caught in the part `background` since the process said its state before."""
 
 CONTEXT_TELEMETRY_ERROR_COUNT_EXPORT: Final = "context_telemetry.error_count.export"
-"""Errors that the library caught in the part `export`."""
+"""Errors that the library caught in the part `export` since the process said its state before."""
 
 CONTEXT_TELEMETRY_ERROR_COUNT_HOOKS: Final = "context_telemetry.error_count.hooks"
-"""Errors that the library caught in the part `hooks`."""
+"""Errors that the library caught in the part `hooks` since the process said its state before."""
 
 CONTEXT_TELEMETRY_ERROR_COUNT_OBSERVATION: Final = "context_telemetry.error_count.observation"
-"""Errors that the library caught in the part `observation`."""
+"""Errors that the library caught in the part `observation` since the process said its state before."""
 
 CONTEXT_TELEMETRY_ERROR_COUNT_OTHER: Final = "context_telemetry.error_count.other"
-"""Errors that the library caught in the part `other`."""
+"""Errors that the library caught in the part `other` since the process said its state before."""
 
 CONTEXT_TELEMETRY_ERROR_COUNT_RECORDING: Final = "context_telemetry.error_count.recording"
-"""Errors that the library caught in the part `recording`."""
+"""Errors that the library caught in the part `recording` since the process said its state before."""
 
 CONTEXT_TELEMETRY_ERROR_COUNT_SETTINGS: Final = "context_telemetry.error_count.settings"
-"""Errors that the library caught in the part `settings`."""
+"""Errors that the library caught in the part `settings` since the process said its state before."""
 
 CONTEXT_TELEMETRY_ERRORS: Final = "context_telemetry.errors"
 """Errors of the library itself that it caught, since the process began."""
@@ -93,6 +100,9 @@ CONTEXT_TELEMETRY_RECORDER_FALLBACKS: Final = "context_telemetry.recorder.fallba
 """Why calls are recorded by the SDK's own spans or histograms, which cost more: `host` (the providers are
 the host's), `span_processor` (one was added), `sdk_metrics` (the SDK counts its spans),
 `exemplar_filter` or `aggregation` (another one is asked for), `unknown_sdk`."""
+
+CONTEXT_TELEMETRY_SETTINGS_WRONG: Final = "context_telemetry.settings.wrong"
+"""Settings of the process that are wrong and were left out."""
 
 DATAFACE_AGENT_MODEL_CALLS: Final = "dataface.agent.model_calls"
 """Calls of the model in the turn."""
@@ -358,6 +368,9 @@ METRIC_DATAFACE_ENRICHMENT_COVERAGE_RATIO: Final = "dataface.enrichment.coverage
 METRIC_CONTEXT_TELEMETRY_HOOKS: Final = "context_telemetry.hooks"
 """Hook points by their state."""
 
+METRIC_CONTEXT_TELEMETRY_SETTINGS_WRONG: Final = "context_telemetry.settings.wrong"
+"""Settings that are wrong and were left out."""
+
 METRIC_CONTEXT_TELEMETRY_ERRORS: Final = "context_telemetry.errors"
 """Errors of the library itself that it caught."""
 
@@ -391,7 +404,7 @@ EVENT_DATAFACE_DEGRADATION: Final = "dataface.degradation"
 """A reason began (severity WARN) or cleared (INFO) for an object."""
 
 EVENT_CONTEXT_TELEMETRY_STATE: Final = "context_telemetry.state"
-"""The library's own state, when recording begins, when it goes on in another way, and at exit."""
+"""The library's own state, when recording begins, when it is another one, and at exit."""
 
 # Closed lists
 
@@ -767,6 +780,17 @@ METRICS: Final[tuple[Metric, ...]] = (
             "absent": "context_telemetry.hooks.absent",
             "failed": "context_telemetry.hooks.failed",
         },
+    ),
+    Metric(
+        name="context_telemetry.settings.wrong",
+        instrument="gauge",
+        unit="{setting}",
+        brief="Settings that are wrong and were left out.",
+        boundaries=(),
+        attributes=(),
+        source="event",
+        when={"event": "context_telemetry.state", "has": ("context_telemetry.settings.wrong",)},
+        value="context_telemetry.settings.wrong",
     ),
     Metric(
         name="context_telemetry.errors",

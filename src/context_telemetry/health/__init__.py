@@ -1,8 +1,10 @@
-"""What healthy means, and the verdict over a history."""
+"""What healthy means, and the verdict over local files or a Prometheus-compatible API."""
 
 from context_telemetry.health.advice import WHAT_TO_DO, how, what_to_do
-from context_telemetry.health.indicators import EVERYWHERE, INDICATORS, Facts, Indicator, Measured
-from context_telemetry.health.verdict import Finding, State, Verdict, evaluate, facts
+from context_telemetry.health.indicators import INDICATORS, Indicator
+from context_telemetry.health.local import Facts, Local
+from context_telemetry.health.sums import Sum
+from context_telemetry.health.verdict import EVERYWHERE, Finding, Source, State, Verdict, evaluate
 
 __all__ = [
     "EVERYWHERE",
@@ -11,11 +13,12 @@ __all__ = [
     "Facts",
     "Finding",
     "Indicator",
-    "Measured",
+    "Local",
+    "Source",
     "State",
+    "Sum",
     "Verdict",
     "evaluate",
-    "facts",
     "how",
     "what_to_do",
 ]

@@ -1,305 +1,366 @@
 """What healthy means, said once: every indicator with its measure, its limit and what a user notices.
 
-An indicator measures; `evaluate` compares. Local verdicts come from here, as rules and panels are to.
+An indicator says what is counted, in metrics of the conventions, and compares nothing: `evaluate` does, over local
+files or a Prometheus-compatible API. Rules, panels, runbooks and docs come from here too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 from context_telemetry.conventions import names
-from context_telemetry.health.words import counted, lasting, processes
-from context_telemetry.history import Event, ProcessSeen, ReasonSeen, Spread, Traffic, Unresolved
+from context_telemetry.health.sums import Sum, some
 
-EVERYWHERE = "*"
-"""Stands for the surface where an indicator is about the observation and not about one surface."""
+if TYPE_CHECKING:
+    from context_telemetry.limits import Objectives
 
-Unit = Literal["ratio", "count"]
+Kind = Literal["ratio", "count", "state", "age", "silent"]
 Severity = Literal["page", "ticket"]
+Component = Literal["surface", "catalogue", "ai_context", "telemetry"]
 
-
-@dataclass(frozen=True)
-class Facts:
-    """What indicators measure: the answers of a history for one window."""
-
-    traffic: Sequence[Traffic]
-    reasons: Sequence[ReasonSeen]
-    unresolved: Sequence[Unresolved]
-    sizes: Sequence[Spread]
-    ages: Sequence[Spread]
-    processes: Sequence[ProcessSeen]
-    states: Sequence[Event]
-    """The last `context_telemetry.state` of each process that was active in the window."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """`bad` ones among `count`. Nothing counted is nothing known."""
-
-    surface: str | None
-    bad: int
-    count: int
-    detail: str = ""
+SERVED = names.METRIC_DATAFACE_CONTEXT_SERVED
+DEGRADATIONS = names.METRIC_DATAFACE_DEGRADATIONS
 
 
 @dataclass(frozen=True)
 class Indicator:
     """What is measured and what it means.
 
-    A `ratio` is bad above the objective `limit` once there are `minimum` bad ones, both fields of
-    `Limits.objectives`; its window there is the one that rules use. A `count` is bad from the first on.
+    - A `ratio` is counted on each surface: ``bad`` less ``but`` among ``among``. It is bad above the objective `limit`,
+      once there are `minimum` bad ones. With ``above``, an objective too, the bad ones are those of a histogram's
+      measurements that are above it, so that a limit of 0.05 is a promise about the 95th percentile.
+    - A `count` is what was added in the window, a `state` what was said last; both are bad from the first on.
+    - An `age` is how long ago a gauge's moments are, bad above the objective `limit`, in seconds.
+    - `silent` is never bad, and unknown while nothing is counted.
+
+    ``component`` is whom it concerns: the owner of the surface that it is measured on, or one for all of them.
+    ``notices`` says what a user of each surface notices; of a surface that is not named, nobody does.
     """
 
     name: str
+    kind: Kind
     measures: str
     good: str
-    bad: str
-    unit: Unit
+    wrong: str
     severity: Severity
-    notices: str
-    measure: Callable[[Facts], Iterable[Measured]]
+    component: Component
+    notices: Mapping[str, str]
+    bad: tuple[Sum, ...]
+    but: tuple[Sum, ...] = ()
+    among: Sum = Sum(SERVED)  # noqa: RUF009  # frozen, and the same for all
     limit: str | None = None
     minimum: str | None = None
+    above: str | None = None
     required: bool = False
     """Whether the whole is unknown while this is. Of the others nothing was served, and that is no flaw."""
 
+    @property
+    def alert(self) -> str:
+        """What its alert and its runbook are called."""
+        return "Dataface" + "".join(word.capitalize() for word in self.name.split("_"))
 
-def _telemetry_silent(facts: Facts) -> Iterable[Measured]:
-    served = sum(row.served for row in facts.traffic)
-    yield Measured(EVERYWHERE, 0, served, counted(served, "call") if served else "no call was recorded")
+    @property
+    def unit(self) -> str:
+        """What its value is: `ratio`, `seconds`, or `count`."""
+        return {"ratio": "ratio", "age": "seconds"}.get(self.kind, "count")
 
+    def counted(self, objectives: Objectives) -> tuple[tuple[Sum, ...], tuple[Sum, ...]]:
+        """What is bad, and what of that is not, by these objectives. Raises ValueError as `Sum` does."""
+        if self.above is None:
+            return self.bad, self.but
+        above = float(getattr(objectives, self.above))
+        return tuple(replace(each, above=above) for each in self.bad), self.but
 
-def _degraded(facts: Facts) -> Iterable[Measured]:
-    for surface, served in _served(facts).items():
-        # A page that is not there says so to whoever mistyped its address: a name that does not resolve, counted below.
-        rows = [row for row in facts.traffic if row.surface == surface]
-        not_there = sum(row.not_there for row in rows)
-        degraded = sum(row.degraded for row in rows) - not_there
-        seen = {each.reason: each.count for each in facts.reasons if each.surface == surface}
-        if seen.get("resource_unknown") == not_there:
-            del seen["resource_unknown"]
-        yield Measured(surface, degraded, served, ", ".join(seen) if degraded else "")
+    def limit_in(self, objectives: Objectives) -> float:
+        """The highest value that is healthy; 0 where it has no objective."""
+        return float(getattr(objectives, self.limit)) if self.limit else 0.0
 
-
-def _failed(facts: Facts) -> Iterable[Measured]:
-    for surface, served in _served(facts).items():
-        failed = sum(row.failed for row in facts.traffic if row.surface == surface)
-        yield Measured(surface, failed, served, f"{failed:,} of {counted(served, 'call')}" if failed else "")
-
-
-def _unresolved(facts: Facts) -> Iterable[Measured]:
-    found = {row.surface: row for row in facts.unresolved}
-    for surface, served in _served(facts).items():
-        row = found.get(surface)
-        detail = f"{counted(row.objects, 'object')} in {counted(row.calls, 'call')}" if row else ""
-        yield Measured(surface, row.calls if row else 0, served, detail)
+    def minimum_in(self, objectives: Objectives) -> int:
+        """How many bad ones there are at least where it is judged."""
+        return int(getattr(objectives, self.minimum)) if self.minimum else 1
 
 
-def _manifest_stale(facts: Facts) -> Iterable[Measured]:
-    stale = {seen.surface: seen.count for seen in facts.reasons if seen.reason == "manifest_stale"}
-    ages = {row.surface: row for row in facts.ages if row.name == "dbt_manifest"}
-    for surface in dict.fromkeys((*stale, *ages)):
-        row = ages.get(surface)
-        count = max(row.count if row else 0, stale.get(surface, 0))
-        bad = max(row.over if row else 0, stale.get(surface, 0))
-        yield Measured(surface, bad, count, _age(row) if row else "")
+def _reasons(*reasons: str) -> tuple[Sum, ...]:
+    unknown = set(reasons) - names.REASONS
+    if unknown:
+        raise ValueError(f"not in the conventions: {', '.join(sorted(unknown))}")
+    return (some(DEGRADATIONS, reason=frozenset(reasons)),)
 
 
-def _age(row: Spread) -> str:
-    promise = f", promised {lasting(row.limit)}" if row.limit is not None else ", no promise"
-    return f"oldest {lasting(row.largest)}{promise}"
+def _everyone(words: str) -> dict[str, str]:
+    return dict.fromkeys(("mcp", "dashboard", "ide", "cli", "agent", "library"), words)
 
 
-def _over_budget(facts: Facts) -> Iterable[Measured]:
-    for surface in dict.fromkeys(row.surface for row in facts.sizes):
-        rows = [row for row in facts.sizes if row.surface == surface]
-        count, over = sum(row.count for row in rows), sum(row.over for row in rows)
-        worst = ", ".join(
-            f"{row.over:,} of {counted(row.count, row.name or 'payload')}" for row in rows if row.over
-        )
-        yield Measured(surface, over, count, worst)
-
-
-def _hooks_lost(facts: Facts) -> Iterable[Measured]:
-    lost = _total(facts, names.CONTEXT_TELEMETRY_HOOKS_ABSENT, names.CONTEXT_TELEMETRY_HOOKS_FAILED)
-    missing: list[str] = []
-    for state in facts.states:
-        ids = state.attributes.get(names.CONTEXT_TELEMETRY_HOOKS_MISSING)
-        missing += [str(each) for each in ids] if isinstance(ids, tuple) else []
-    yield Measured(EVERYWHERE, lost, len(facts.states), ", ".join(dict.fromkeys(missing)))
-
-
-def _dropped(facts: Facts) -> Iterable[Measured]:
-    total = _total(facts, names.CONTEXT_TELEMETRY_DROPPED)
-    yield Measured(EVERYWHERE, total, len(facts.states), _places(facts, _DROPPED_BY_PLACE))
-
-
-def _errors(facts: Facts) -> Iterable[Measured]:
-    total = _total(facts, names.CONTEXT_TELEMETRY_ERRORS) - _total(facts, _SETTINGS)
-    places = {place: name for place, name in _ERRORS_BY_PLACE.items() if name != _SETTINGS}
-    yield Measured(EVERYWHERE, total, len(facts.states), _places(facts, places))
-
-
-def _settings_wrong(facts: Facts) -> Iterable[Measured]:
-    wrong = _total(facts, _SETTINGS)
-    detail = f"see stderr of {_processes(facts, [_SETTINGS])}" if wrong else ""
-    yield Measured(EVERYWHERE, wrong, len(facts.states), detail)
-
-
-def _by_place(metric: str) -> Mapping[str, str]:
-    return next(each.parts for each in names.METRICS if each.name == metric) or {}
-
-
-_ERRORS_BY_PLACE = _by_place(names.METRIC_CONTEXT_TELEMETRY_ERRORS)
-_DROPPED_BY_PLACE = _by_place(names.METRIC_CONTEXT_TELEMETRY_DROPPED)
-_SETTINGS = names.CONTEXT_TELEMETRY_ERROR_COUNT_SETTINGS
-
-
-def _places(facts: Facts, attributes: Mapping[str, str]) -> str:
-    """In which parts of the library, and in which processes: `export 3, hooks 1 in process 4242`."""
-    counts = {place: _total(facts, attribute) for place, attribute in attributes.items()}
-    told = ", ".join(f"{place} {count:,}" for place, count in counts.items() if count)
-    return f"{told} in {_processes(facts, attributes.values())}" if told else ""
-
-
-def _processes(facts: Facts, attributes: Iterable[str]) -> str:
-    met = [state.pid for state in facts.states if any(state.attributes.get(each) for each in attributes)]
-    return processes(list(dict.fromkeys(pid for pid in met if pid is not None)))
-
-
-def _total(facts: Facts, *attributes: str) -> int:
-    counts = (state.attributes.get(attribute) for state in facts.states for attribute in attributes)
-    return sum(count for count in counts if isinstance(count, int))
-
-
-def _served(facts: Facts) -> dict[str | None, int]:
-    served: dict[str | None, int] = {}
-    for row in facts.traffic:
-        served[row.surface] = served.get(row.surface, 0) + row.served
-    return served
-
+_LOST_HOOKS = some(names.METRIC_CONTEXT_TELEMETRY_HOOKS, state=frozenset({"absent", "failed"}))
+OWN_ERRORS = Sum(
+    names.METRIC_CONTEXT_TELEMETRY_ERRORS, unless={names.CONTEXT_TELEMETRY_PLACE: frozenset({"settings"})}
+)
+# A page that is not there says so to whoever mistyped its address: it counts as a name that does not resolve.
+_PAGES_NOT_THERE = Sum(
+    DEGRADATIONS,
+    {names.DATAFACE_DEGRADATION_REASON: frozenset({"resource_unknown"})},
+    {names.DATAFACE_SURFACE: frozenset({"mcp"})},
+)
 
 INDICATORS: tuple[Indicator, ...] = (
     Indicator(
         name="telemetry_silent",
+        kind="silent",
         measures="calls that were recorded",
         good="calls arrive",
-        bad="nothing is known: no calls were recorded",
-        unit="count",
+        wrong="nothing is known: no calls were recorded",
         severity="ticket",
-        notices="nothing; that is the danger",
-        measure=_telemetry_silent,
+        component="telemetry",
+        notices={},
+        bad=(),
         required=True,
     ),
     Indicator(
         name="degraded_ratio",
+        kind="ratio",
         measures="calls answered partially, stale, oversized, unresolved or from another place than asked, "
         "but for pages that say themselves that they are not there",
         good="answers are whole",
-        bad="answers look right and are not",
-        unit="ratio",
+        wrong="answers look right and are not",
+        severity="page",
+        component="surface",
+        notices={
+            "mcp": "an agent works with less than it asked for, without an error, and answers wrongly",
+            "dashboard": "charts are missing or show another database; the page still answers 200",
+            "ide": "suggestions and previews are made from less than the project has",
+            "cli": "a command prints less and exits with 0",
+            "agent": "the turn ends as usual; what it says rests on less",
+            "library": "the caller gets an answer that is not whole",
+        },
+        bad=(some(SERVED, outcome="degraded"),),
+        but=(_PAGES_NOT_THERE,),
         limit="degraded_ratio",
         minimum="degraded_minimum",
-        severity="page",
-        notices="an agent or a dashboard works with less than it asked for, without an error",
-        measure=_degraded,
         required=True,
     ),
     Indicator(
         name="failed_ratio",
+        kind="ratio",
         measures="calls without a usable answer",
         good="calls are answered",
-        bad="calls end in errors",
-        unit="ratio",
+        wrong="calls end in errors",
+        severity="page",
+        component="surface",
+        notices={
+            "mcp": "tools answer with errors; an agent retries or gives up",
+            "dashboard": "pages show an error in place of the dashboard",
+            "ide": "previews and completions end in errors",
+            "cli": "commands exit with an error",
+            "agent": "the turn ends without an answer",
+            "library": "the call raises",
+        },
+        bad=(some(SERVED, outcome="failed"),),
         limit="failed_ratio",
         minimum="failed_minimum",
-        severity="page",
-        notices="tools answer with errors",
-        measure=_failed,
         required=True,
     ),
     Indicator(
         name="resolution_failures",
-        measures="calls that asked for a source, table, column, resource or page that did not resolve",
+        kind="ratio",
+        measures="sources, tables, columns, resources and pages that were asked for and did not resolve, for each call",
         good="what is asked for exists",
-        bad="names that consumers rely on do not resolve",
-        unit="ratio",
+        wrong="names that consumers rely on do not resolve",
+        severity="page",
+        component="catalogue",
+        notices={
+            "mcp": "empty catalogue answers; queries against another database",
+            "dashboard": "charts without data, pages that are not there",
+            "ide": "names are marked as unknown, or not completed",
+            "cli": "a command finds nothing",
+            "agent": "the model is told that a table does not exist",
+            "library": "an envelope without what was asked for",
+        },
+        bad=(Sum(names.METRIC_DATAFACE_RESOLUTION_FAILURES),),
         # Most are an agent's query that it corrects, or an address mistyped; what is served instead counts above.
         limit="failed_ratio",
         minimum="failed_minimum",
-        severity="page",
-        notices="empty catalogue answers, queries against another database",
-        measure=_unresolved,
         required=True,
     ),
     Indicator(
         name="manifest_stale",
+        kind="ratio",
         measures="calls served with a dbt manifest that is older than promised or than its models",
         good="descriptions are those of today's models",
-        bad="descriptions and lineage are those of former models",
-        unit="ratio",
+        wrong="descriptions and lineage are those of former models",
+        severity="ticket",
+        component="catalogue",
+        notices=_everyone("columns without descriptions, or with wrong ones"),
+        bad=_reasons("manifest_stale"),
         limit="degraded_ratio",
         minimum="degraded_minimum",
+    ),
+    Indicator(
+        name="profile_stale",
+        kind="ratio",
+        measures="calls served with a profile that is older than promised",
+        good="profiles are as fresh as promised",
+        wrong="statistics and examples are those of former data",
         severity="ticket",
-        notices="columns without descriptions, or with wrong ones",
-        measure=_manifest_stale,
+        component="catalogue",
+        notices=_everyone("row counts, ranges and example values that no longer hold"),
+        bad=_reasons("profile_stale"),
+        limit="degraded_ratio",
+        minimum="degraded_minimum",
+    ),
+    Indicator(
+        name="result_stale",
+        kind="ratio",
+        measures="calls answered from the past: a result beyond its promise, a failure from the cache, a file that "
+        "has been replaced",
+        good="results are those of now",
+        wrong="results are those of former data, or of a failure that is over",
+        severity="ticket",
+        component="surface",
+        notices=_everyone("numbers that others do not see, or an error that nobody else gets"),
+        bad=_reasons("result_stale", "failure_cached", "handle_outlived_file"),
+        limit="degraded_ratio",
+        minimum="degraded_minimum",
+    ),
+    Indicator(
+        name="artifact_age",
+        kind="age",
+        measures="how long ago an artefact was built that catalogue answers are made from",
+        good="artefacts are built regularly",
+        wrong="an artefact has not been built for longer than allowed",
+        severity="ticket",
+        component="catalogue",
+        notices=_everyone("nothing yet; descriptions and lineage drift away from the warehouse"),
+        bad=(Sum(names.METRIC_DATAFACE_ARTIFACT_BUILT_AT),),
+        limit="artifact_age",
+    ),
+    Indicator(
+        name="enrichment_lost",
+        kind="ratio",
+        measures="calls served while descriptions that a former manifest had are gone",
+        good="descriptions are kept",
+        wrong="descriptions that consumers had are gone",
+        severity="ticket",
+        component="catalogue",
+        notices=_everyone("columns that had a description have none; a model guesses what they mean"),
+        bad=_reasons("enrichment_lost"),
+        limit="degraded_ratio",
+        minimum="degraded_minimum",
     ),
     Indicator(
         name="payload_over_budget",
+        kind="ratio",
         measures="calls whose content is larger than its limit",
         good="answers fit into their consumer",
-        bad="answers are cut or push other context out",
-        unit="ratio",
+        wrong="answers are cut or push other context out",
+        severity="ticket",
+        component="ai_context",
+        notices={
+            "mcp": "an agent forgets, truncates or refuses the answer",
+            "ide": "the assistant in the editor loses the thread",
+            "agent": "the model loses earlier parts of the conversation",
+        },
+        bad=_reasons("payload_over_budget"),
         limit="degraded_ratio",
         minimum="degraded_minimum",
+    ),
+    Indicator(
+        name="payload_p95",
+        kind="ratio",
+        measures="payloads above the size that 95 of 100 are to stay below",
+        good="payloads are small",
+        wrong="payloads have grown: more than one in twenty is large",
         severity="ticket",
-        notices="an agent forgets, truncates or refuses the answer",
-        measure=_over_budget,
+        component="ai_context",
+        notices={
+            "mcp": "answers take longer and cost more tokens",
+            "ide": "the assistant in the editor gets slower",
+            "agent": "turns get slower and cost more tokens",
+        },
+        bad=(Sum(names.METRIC_DATAFACE_PAYLOAD_SIZE),),
+        among=Sum(names.METRIC_DATAFACE_PAYLOAD_SIZE),
+        limit="tail_ratio",
+        minimum="tail_minimum",
+        above="payload_size",
+    ),
+    Indicator(
+        name="context_latency",
+        kind="ratio",
+        measures="resolutions of the catalogue, loads of the manifest and builds of AI context that took longer than "
+        "95 of 100 are to take",
+        good="context is built quickly",
+        wrong="context is built slowly",
+        severity="ticket",
+        component="catalogue",
+        notices={
+            "mcp": "tools take long or run into the client's time-out",
+            "dashboard": "pages take long to open",
+            "ide": "the editor waits",
+            "cli": "commands take long",
+            "agent": "turns begin late",
+            "library": "the call takes long",
+        },
+        bad=(
+            some(
+                names.METRIC_DATAFACE_OPERATION_DURATION,
+                name=frozenset({"catalog.resolve", "context.build", "manifest.load"}),
+            ),
+        ),
+        among=some(
+            names.METRIC_DATAFACE_OPERATION_DURATION,
+            name=frozenset({"catalog.resolve", "context.build", "manifest.load"}),
+        ),
+        limit="tail_ratio",
+        minimum="tail_minimum",
+        above="context_duration",
     ),
     Indicator(
         name="hooks_lost",
+        kind="state",
         measures="hook points that are absent or failed, in the last state of each process",
         good="everything that this release has is observed",
-        bad="part of Dataface is not observed",
-        unit="count",
+        wrong="part of Dataface is not observed",
         severity="ticket",
-        notices="nothing; health is judged on part of the calls",
-        measure=_hooks_lost,
+        component="telemetry",
+        notices={},
+        bad=(_LOST_HOOKS,),
         required=True,
     ),
     Indicator(
         name="telemetry_dropped",
-        measures="records that were dropped, in the last state of each process",
+        kind="count",
+        measures="records that were dropped",
         good="everything is recorded",
-        bad="counts are too low",
-        unit="count",
+        wrong="counts are too low",
         severity="ticket",
-        notices="nothing; calls are missing here",
-        measure=_dropped,
+        component="telemetry",
+        notices={},
+        bad=(Sum(names.METRIC_CONTEXT_TELEMETRY_DROPPED),),
         required=True,
     ),
     Indicator(
         name="telemetry_errors",
-        measures="errors that the library caught in itself, but for settings, in the last state of each process",
+        kind="count",
+        measures="errors that the library caught in itself, but for settings",
         good="every result is read",
-        bad="some results are recorded without a reading",
-        unit="count",
+        wrong="some results are recorded without a reading",
         severity="ticket",
-        notices="nothing; some degradations may go unseen",
-        measure=_errors,
+        component="telemetry",
+        notices={},
+        bad=(OWN_ERRORS,),
         required=True,
     ),
     Indicator(
         name="settings_wrong",
+        kind="state",
         measures="settings that are wrong and were left out, in the last state of each process",
         good="settings are in effect",
-        bad="a setting is wrong, and not in effect",
-        unit="count",
+        wrong="a setting is wrong, and not in effect",
         severity="ticket",
-        notices="nothing; calls are judged by other limits, or named otherwise, than was meant",
-        measure=_settings_wrong,
+        component="telemetry",
+        notices={},
+        bad=(Sum(names.METRIC_CONTEXT_TELEMETRY_SETTINGS_WRONG),),
         required=True,
     ),
 )

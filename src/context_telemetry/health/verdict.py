@@ -1,20 +1,49 @@
-"""Compares what indicators measured with their limits; unknown is a state of its own and never healthy."""
+"""Compares what was counted with the limits; unknown is a state of its own and never healthy.
+
+The numbers come from a `Source`: a history of local files, or a Prometheus-compatible API. Nothing here asks which.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from context_telemetry.conventions import names
-from context_telemetry.health.indicators import EVERYWHERE, INDICATORS, Facts, Indicator, Measured
-from context_telemetry.health.words import counted
-from context_telemetry.history import History
+from context_telemetry.health.indicators import INDICATORS, SERVED, Indicator
+from context_telemetry.health.sums import Sum
+from context_telemetry.health.words import counted, lasting
 
 if TYPE_CHECKING:
     from context_telemetry.limits import Limits, Objectives
 
 State = Literal["healthy", "unhealthy", "unknown"]
+
+EVERYWHERE = "*"
+"""Stands for the surface where an indicator is about the observation and not about one surface."""
+
+
+class Source(Protocol):
+    """Whoever can say how much of a metric there was in one window."""
+
+    def added(self, each: Sum) -> Mapping[str | None, float]:
+        """What came to a counter or histogram in the window, by surface; `EVERYWHERE` where it says none."""
+        ...
+
+    def latest(self, each: Sum) -> Sequence[float]:
+        """What a gauge's series said last; none where it is not known."""
+        ...
+
+    def told_by(self) -> int:
+        """How many processes, or sets of them, have said how they are."""
+        ...
+
+    def now(self) -> float:
+        """Until when the window goes, in Unix seconds."""
+        ...
+
+    def detail(self, indicator: Indicator, surface: str | None) -> str:
+        """A few words about what was measured; empty where there is nothing to say."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -52,69 +81,88 @@ class Verdict:
         return [finding for finding in self.findings if finding.state == state]
 
 
-def facts(history: History) -> Facts:
-    """What the indicators need of a history."""
-    processes = history.processes()
-    active = {process.instance for process in processes}
-    since = history.since or 0.0
-    states = [
-        state
-        for state in history.last_events(names.EVENT_CONTEXT_TELEMETRY_STATE)
-        if state.instance in active or state.time >= since
-    ]
-    return Facts(
-        traffic=history.traffic(),
-        reasons=history.reasons(),
-        unresolved=history.unresolved(),
-        sizes=history.sizes(),
-        ages=history.ages(),
-        processes=processes,
-        states=states,
-    )
+@dataclass(frozen=True)
+class _Measured:
+    """`bad` ones among `count`, and the value that is compared. Nothing counted is nothing known."""
+
+    surface: str | None
+    bad: float
+    count: float
+    value: float
+    detail: str = ""
 
 
-def evaluate(measured: History | Facts, limits: Limits) -> Verdict:
-    """The verdict over a history's window, or over facts that were taken from one."""
-    known = facts(measured) if isinstance(measured, History) else measured
+def evaluate(source: Source, limits: Limits) -> Verdict:
+    """The verdict over the source's window. Raises what the source raises."""
+    objectives = limits.objectives
+    served = source.added(Sum(SERVED))
     findings: list[Finding] = []
     for indicator in INDICATORS:
-        values = list(indicator.measure(known)) or [Measured(EVERYWHERE, 0, 0)]
-        findings += [_compare(indicator, value, limits.objectives) for value in values]
+        measured = _measure(indicator, source, objectives, served) or [_Measured(EVERYWHERE, 0, 0, 0.0)]
+        findings += [_compare(indicator, each, source, objectives) for each in measured]
     return Verdict(*_whole(findings), findings)
 
 
-def _compare(indicator: Indicator, measured: Measured, objectives: Objectives) -> Finding:
-    limit = float(getattr(objectives, indicator.limit)) if indicator.limit else 0.0
-    minimum = int(getattr(objectives, indicator.minimum)) if indicator.minimum else 1
-    state: State = "healthy"
-    value: float | None = None
-    if not measured.count:
-        state = "unknown"
-    else:
-        value = measured.bad / measured.count if indicator.unit == "ratio" else float(measured.bad)
-        if measured.bad >= minimum and value > limit:
-            state = "unhealthy"
+def _measure(
+    indicator: Indicator, source: Source, objectives: Objectives, served: Mapping[str | None, float]
+) -> list[_Measured]:
+    bad, but = indicator.counted(objectives)
+    if indicator.kind == "silent":
+        total = sum(served.values())
+        words = counted(int(total), "call") if total else "no call was recorded"
+        return [_Measured(EVERYWHERE, 0, total, 0.0, words)]
+    if indicator.kind == "ratio":
+        among = served if indicator.among == Sum(SERVED) else source.added(indicator.among)
+        parts = [(1, source.added(each)) for each in bad] + [(-1, source.added(each)) for each in but]
+        rows = []
+        for surface, count in among.items():
+            found = sum(sign * part.get(surface, 0.0) for sign, part in parts)
+            rows.append(_Measured(surface, found, count, found / count if count else 0.0))
+        return rows
+    if indicator.kind == "count":
+        added = sum(sum(source.added(each).values()) for each in bad)
+        return [_Measured(EVERYWHERE, added, source.told_by(), added)]
+    told = [value for each in bad for value in source.latest(each)]
+    if indicator.kind == "state":
+        return [_Measured(EVERYWHERE, sum(told), source.told_by() if told else 0, sum(told))]
+    if not told:
+        return []
+    oldest = source.now() - min(told)
+    over = sum(source.now() - each > indicator.limit_in(objectives) for each in told)
+    return [_Measured(EVERYWHERE, over, len(told), oldest, f"oldest {lasting(oldest)}")]
+
+
+def _compare(indicator: Indicator, measured: _Measured, source: Source, objectives: Objectives) -> Finding:
+    limit, minimum = indicator.limit_in(objectives), indicator.minimum_in(objectives)
+    state: State = "unknown"
+    if measured.count:
+        state = "unhealthy" if measured.bad >= minimum and measured.value > limit else "healthy"
     return Finding(
         indicator,
         measured.surface,
         state,
-        value,
+        measured.value if measured.count else None,
         limit,
-        measured.count,
-        measured.bad,
+        round(measured.count),
+        round(measured.bad),
         minimum,
-        measured.detail,
+        measured.detail or source.detail(indicator, measured.surface),
     )
+
+
+def _off(finding: Finding) -> float:
+    """How many times its limit a value is; of what has none, how many there are."""
+    return (finding.value or 0.0) / (finding.limit or 1.0)
 
 
 def _whole(findings: Sequence[Finding]) -> tuple[State, str]:
     bad = [finding for finding in findings if finding.state == "unhealthy"]
     if bad:
         # The headline is for the one who is woken: what pages comes first, then what is furthest off.
-        worst = min(bad, key=lambda finding: (finding.indicator.severity != "page", -(finding.value or 0.0)))
+        worst = min(bad, key=lambda finding: (finding.indicator.severity != "page", -_off(finding)))
         more = f", and {counted(len(bad) - 1, 'more indicator')}" if len(bad) > 1 else ""
-        return "unhealthy", f"{worst.indicator.name}: {worst.indicator.bad}{more}"
+        return "unhealthy", f"{worst.indicator.name}: {worst.indicator.wrong}{more}"
     unknown = [finding for finding in findings if finding.state == "unknown" and finding.indicator.required]
     if unknown:
-        return "unknown", f"{unknown[0].indicator.name}: {unknown[0].indicator.bad}"
+        return "unknown", f"{unknown[0].indicator.name}: {unknown[0].indicator.wrong}"
     return "healthy", "what was served was whole, fresh and within its limits, as far as objectives ask"

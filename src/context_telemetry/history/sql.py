@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from context_telemetry.conventions import names
+from context_telemetry.conventions.metric import Metric
 
 # A batch is a line; the largest that the pipeline writes is far below. The buffer decides the memory used.
 _LINE_BYTES = 8 * 1024 * 1024
@@ -71,7 +72,59 @@ _RESOURCE_COLUMNS = (
     ("release", "service.version", _TEXT),
     ("pid", "process.pid", _WHOLE),
 )
+_COLUMN_OF = {name: column for column, name, _ in _COLUMNS}
 _TYPES = {_TEXT: "VARCHAR", _WHOLE: "BIGINT", _REAL: "DOUBLE", _TRUTH: "BOOLEAN", _TEXTS: "VARCHAR[]"}
+_TYPE_OF = {column: _TYPES[field] for column, _, field in _COLUMNS}
+
+
+def added(
+    metric: Metric,
+    where: Mapping[str, frozenset[str]],
+    unless: Mapping[str, frozenset[str]],
+    above: float | None,
+) -> str:
+    """(surface, how much) of a metric that derives from spans, over the table `spans`, as `conventions.derive` counts.
+
+    Of a histogram that is how many measurements, or how many ``above`` a boundary. The surface is null where the
+    metric has none.
+    """
+    when, labels = metric.when, metric.read_from or {}
+    value = (
+        str(metric.value)
+        if isinstance(metric.value, int)
+        else "seconds"
+        if metric.value == "duration"
+        else _column(metric.value)
+    )
+    conditions = [f"{value} IS NOT NULL"]
+    conditions += ["entry"] if when.get("entry") else []
+    conditions += [f"{_column(name)} IS NOT NULL" for name in when.get("has", ())]
+    conditions += [f"{_column(name)} IS NULL" for name in when.get("not_has", ())]
+    source = f"SELECT * FROM spans WHERE {' AND '.join(conditions)}"
+    if metric.each is not None:
+        source = f"SELECT *, unnest(list_distinct({_column(metric.each)})) AS item FROM ({source})"
+
+    def read(label: str) -> str:
+        name = labels.get(label, label)
+        if name == metric.each:
+            return "item"
+        column = _column(name)
+        return f"{column}[1]" if _TYPE_OF[column] == "VARCHAR[]" else column
+
+    chosen = [f"{read(label)} IN ({_texts(values)})" for label, values in where.items()]
+    chosen += [f"coalesce({read(label)} NOT IN ({_texts(values)}), true)" for label, values in unless.items()]
+    chosen += [f"{value} > {above!r}"] if above is not None else []
+    surface = _column(names.DATAFACE_SURFACE) if names.DATAFACE_SURFACE in metric.attributes else "NULL"
+    amount = f"sum({value})" if metric.instrument == "counter" else "count(*)"
+    return f"SELECT {surface}, {amount}::DOUBLE FROM ({source}) WHERE {' AND '.join(chosen or ['true'])} GROUP BY 1"
+
+
+def _column(attribute: str) -> str:
+    return _COLUMN_OF[attribute]
+
+
+def _texts(values: frozenset[str]) -> str:
+    return ", ".join("'" + each.replace("'", "''") + "'" for each in sorted(values))
 
 
 def lines(files: Sequence[Path]) -> str:

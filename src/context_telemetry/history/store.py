@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from context_telemetry.conventions import names
+from context_telemetry.conventions.metric import Metric
 from context_telemetry.history import files as local
 from context_telemetry.history import sql
 from context_telemetry.history.records import (
@@ -174,6 +175,20 @@ class History:
             """SELECT surface, sum(unresolved)::BIGINT, count(DISTINCT trace_id) FROM spans
                WHERE unresolved > 0 GROUP BY 1 ORDER BY 1""",
         )
+
+    def added(
+        self,
+        metric: Metric,
+        where: Mapping[str, frozenset[str]],
+        unless: Mapping[str, frozenset[str]],
+        above: float | None = None,
+    ) -> dict[str | None, float]:
+        """How much of a metric of spans there was, by surface; None where the metric has none.
+
+        A label in ``where`` has one of the values, one in ``unless`` none of them. A histogram counts measurements,
+        those ``above`` a boundary alone. Raises KeyError where the metric needs what the history does not read.
+        """
+        return dict(self._spans.execute(sql.added(metric, where, unless, above)).fetchall())
 
     def processes(self) -> list[ProcessSeen]:
         return self._each(

@@ -10,6 +10,7 @@ from context_telemetry.instrumentation.instrumentor import (
     DatafaceInstrumentor,
     hook_states,
     probe,
+    report_changes,
     report_state,
 )
 from context_telemetry.instrumentation.mcp import close_sessions
@@ -21,6 +22,7 @@ __all__ = [
     "close_sessions",
     "hook_states",
     "probe",
+    "report_changes",
     "report_state",
     "version",
 ]

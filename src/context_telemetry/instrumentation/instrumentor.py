@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import threading
+import time
+from collections import Counter
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
@@ -150,6 +153,34 @@ def probe() -> list[HookState]:
             instrumentor.uninstrument()
 
 
+@dataclass(frozen=True)
+class _Said:
+    """What the state said last: errors and drops by place so far, and when that was, on the monotonic clock."""
+
+    errors: Counter[str] = field(default_factory=Counter)
+    drops: Counter[str] = field(default_factory=Counter)
+    at: float = float("-inf")
+
+
+_said = _Said()
+_SAID_AGAIN_AFTER = 15.0
+
+
+def _forget_said() -> None:
+    global _said
+    _said = _Said()
+
+
+renew_in_child(_forget_said)
+
+
+def report_changes() -> None:
+    """Report the state where errors or drops have come since, every 15 seconds at most: a watch for the worker."""
+    told = (failsafe.errors(), failsafe.drops()) == (_said.errors, _said.drops)
+    if not told and time.monotonic() - _said.at >= _SAID_AGAIN_AFTER:
+        report_state()
+
+
 def report_state(phase: Phase = "changed") -> None:
     """Emit where the hooks stand and what the library has caught and dropped, as the event that gauges are views of.
 
@@ -157,12 +188,16 @@ def report_state(phase: Phase = "changed") -> None:
     """
     if _installation is not None:
         _installation.settle()
+    global _said
     states = hook_states()
     counted = {name: sum(each.state == name for each in states) for name in ("active", "absent", "failed")}
     missing = [each.id for each in states if each.state in ("absent", "failed")]
-    errors, drops = failsafe.errors(), failsafe.drops()
+    errors, drops = Counter(failsafe.errors()), Counter(failsafe.drops())
     by = recorder.heard()
-    fallbacks = by.fallbacks if by is not None else ()
+    if by is None:
+        return
+    added_errors, added_drops = errors - _said.errors, drops - _said.drops
+    _said = _Said(errors, drops, time.monotonic())
     recorder.event(
         names.EVENT_CONTEXT_TELEMETRY_STATE,
         {
@@ -173,9 +208,10 @@ def report_state(phase: Phase = "changed") -> None:
             names.CONTEXT_TELEMETRY_HOOKS_MISSING: missing,
             names.CONTEXT_TELEMETRY_ERRORS: sum(errors.values()),
             names.CONTEXT_TELEMETRY_DROPPED: sum(drops.values()),
-            **({names.CONTEXT_TELEMETRY_RECORDER_FALLBACKS: fallbacks} if fallbacks else {}),
-            **_by_place(names.METRIC_CONTEXT_TELEMETRY_ERRORS, errors),
-            **_by_place(names.METRIC_CONTEXT_TELEMETRY_DROPPED, drops),
+            names.CONTEXT_TELEMETRY_SETTINGS_WRONG: failsafe.by_part(errors).get("settings", 0),
+            **({names.CONTEXT_TELEMETRY_RECORDER_FALLBACKS: by.fallbacks} if by.fallbacks else {}),
+            **_by_place(names.METRIC_CONTEXT_TELEMETRY_ERRORS, added_errors),
+            **_by_place(names.METRIC_CONTEXT_TELEMETRY_DROPPED, added_drops),
         },
         warning=bool(missing),
     )

@@ -5,11 +5,13 @@ Not for the hot path: `Limits.compile` makes the tables that observed calls look
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from context_telemetry.conventions import names
 from context_telemetry.limits.compiled import CompiledLimits
 
 BYTES_PER_TOKEN: Final = 4
@@ -26,6 +28,18 @@ def _not_a_switch(value: object) -> object:
 Whole = Annotated[int, Field(gt=0), BeforeValidator(_not_a_switch)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_not_a_switch)]
 Ratio = Annotated[float, Field(gt=0, le=1), BeforeValidator(_not_a_switch)]
+
+
+def _boundary(metric: str) -> Callable[[float], float]:
+    """A value that a metric's buckets can tell: any other threshold would be a guess between two of them."""
+    boundaries = next(each.boundaries for each in names.METRICS if each.name == metric)
+
+    def check(value: float) -> float:
+        if value not in boundaries:
+            raise ValueError(f"is no boundary of {metric}")
+        return value
+
+    return check
 
 
 class Strict(BaseModel):
@@ -135,6 +149,37 @@ class Objectives(Strict):
         default=10,
         description="Failed requests from which on the share is judged. Ten: fewer say little about the "
         "service.",
+    )
+    tail_ratio: Ratio = Field(
+        default=0.05,
+        description="The share that may be above `payload_size` or `context_duration`. One in twenty: the two are"
+        " promises about the 95th percentile.",
+    )
+    tail_minimum: Whole = Field(
+        default=10,
+        description="How many above them there are from which on that share is judged. Ten: a first resolution takes"
+        " seconds, in each process.",
+    )
+    payload_size: Annotated[Positive, AfterValidator(_boundary(names.METRIC_DATAFACE_PAYLOAD_SIZE))] = Field(
+        default=100_000.0,
+        description="Bytes that 95 of 100 payloads stay below; a boundary of `dataface.payload.size`. As"
+        " `limits.results`.",
+    )
+    context_duration: Annotated[
+        Positive, AfterValidator(_boundary(names.METRIC_DATAFACE_OPERATION_DURATION))
+    ] = Field(
+        default=5.0,
+        description="Seconds that 95 of 100 resolutions, manifest loads and builds of AI context stay below; a boundary"
+        " of `dataface.operation.duration`. Five: a first resolution in a process takes one to four.",
+    )
+    artifact_age: Positive = Field(
+        default=2_592_000.0,
+        description="Seconds since a manifest or profile was built from which on somebody should ask why. Thirty days:"
+        " a project that is worked on is built far more often.",
+    )
+    page_minimum: Whole = Field(
+        default=10,
+        description="Bad requests from which on somebody is woken. Ten: fewer can wait for the morning.",
     )
     window: Positive = Field(
         default=3600.0,

@@ -234,7 +234,7 @@ class Points:
                 series.value += amount
 
     def event(self, name: str, attributes: Mapping[str, Any], at: int) -> None:
-        """Take over what an event says: gauges and cumulative numbers are set, durations recorded."""
+        """Take over what an event says: gauges are set, what was added is added, durations are recorded."""
         for metric in names.METRICS:
             if (
                 metric.source != "event"
@@ -246,12 +246,12 @@ class Points:
             if metric.parts is not None and metric.each is not None:
                 for part, attribute in metric.parts.items():
                     if attribute in attributes:
-                        self._set(metric.name, {**labels, metric.each: part}, attributes[attribute])
+                        self._take(metric, {**labels, metric.each: part}, attributes[attribute])
             elif metric.instrument == "histogram":
                 with self._recording:
                     self._histogram(metric, labels, at)(attributes[str(metric.value)], None, at)
             else:
-                self._set(metric.name, labels, attributes[str(metric.value)])
+                self._take(metric, labels, attributes[str(metric.value)])
 
     def _row(self, attributes: Mapping[str, Any]) -> _Row | None:
         """What a call with these attributes adds; None where no such call was seen yet."""
@@ -323,9 +323,10 @@ class Points:
                 series = known[key] = _Series(labels)
             return series
 
-    def _set(self, metric: str, labels: dict[str, AttributeValue], value: Any) -> None:
+    def _take(self, metric: Metric, labels: dict[str, AttributeValue], value: Any) -> None:
         with self._counting:
-            self._canonical(metric, labels).value = value
+            series = self._canonical(metric.name, labels)
+            series.value = value if metric.instrument == "gauge" else series.value + value
 
     def _observer(self, metric: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_options: CallbackOptions) -> Iterable[Observation]:

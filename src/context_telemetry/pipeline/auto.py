@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from context_telemetry.instrumentation import DatafaceInstrumentor, close_sessions, report_state
-from context_telemetry.observe import failsafe, project, recorder
-from context_telemetry.observe.fork import renew_in_child
+from context_telemetry.instrumentation import DatafaceInstrumentor, close_sessions, report_changes, report_state
+from context_telemetry.observe import failsafe, project, recorder, worker
+from context_telemetry.observe.fork import on_forget, renew_in_child
 from context_telemetry.observe.surface import set_process_surface
 from context_telemetry.pipeline import shutdown
 from context_telemetry.settings import find_project_root, is_disabled, project_folder
@@ -117,6 +117,7 @@ def _begin(root: Path | None, name: str | None, *, ours: bool, given: bool) -> N
             recorder.install(_pipeline.recorder, private=not ours)
         _begun = True
     report_state("began")
+    worker.watch("state", report_changes)
 
 
 def when_removed(undo: Callable[[], object]) -> None:
@@ -139,6 +140,7 @@ def _renew() -> None:
 
 
 renew_in_child(_renew)
+on_forget(lambda: worker.unwatch("state"))
 
 
 def flush(timeout: float = shutdown.SIGTERM_SECONDS) -> None:
@@ -153,6 +155,7 @@ def _end(timeout: float) -> None:
     if _begun:
         _begun = False
         close_sessions()
+        worker.unwatch("state")
         report_state("ended")
     ending, _pipeline = _pipeline, None
     if ending is not None:

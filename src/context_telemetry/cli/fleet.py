@@ -1,0 +1,113 @@
+"""`status --prometheus URL`: the verdict over all that reports to one engine, as one screen or as JSON."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from context_telemetry.cli import documents, text
+from context_telemetry.cli.status import EXIT, indicators, plain_table
+from context_telemetry.health import Verdict, evaluate, what_to_do
+from context_telemetry.health.fleet import Fleet, ReasonRow, ServedRow
+
+if TYPE_CHECKING:
+    from context_telemetry.limits import Limits
+
+
+@dataclass(frozen=True)
+class FleetStatus:
+    """What one look at an engine gave."""
+
+    fleet: Fleet
+    verdict: Verdict
+    served: list[ServedRow]
+    reasons: list[ReasonRow]
+
+
+def look(url: str, seconds: float, labels: dict[str, str], limits: Limits) -> FleetStatus:
+    """Ask the engine for the last ``seconds`` and judge them. Raises Unreachable."""
+    fleet = Fleet(url, seconds, labels)
+    return FleetStatus(fleet, evaluate(fleet, limits), fleet.served(), fleet.reasons())
+
+
+def once(url: str, seconds: float, labels: dict[str, str], limits: Limits, *, as_json: bool) -> int:
+    """Print the status; the exit code. Raises Unreachable."""
+    seen = look(url, seconds, labels, limits)
+    code = EXIT[seen.verdict.state]
+    if as_json:
+        documents.show(documents.fleet(seen, code))
+    else:
+        text.console().print(screen(seen))
+    return code
+
+
+def watch(url: str, seconds: float, labels: dict[str, str], limits: Limits) -> int:
+    """Show the status and renew it until interrupted; the last exit code. Raises Unreachable at the first look."""
+    from rich.live import Live
+
+    console, seen = text.console(), look(url, seconds, labels, limits)
+    try:
+        with Live(screen(seen), console=console, screen=True, auto_refresh=False) as live:
+            while True:
+                time.sleep(text.WATCHED_EVERY)
+                seen = look(url, seconds, labels, limits)
+                live.update(screen(seen), refresh=True)
+    except KeyboardInterrupt:
+        console.print(screen(seen))
+    return EXIT[seen.verdict.state]
+
+
+def screen(seen: FleetStatus) -> RenderableType:
+    """The verdict, who was served what, what is wrong."""
+    parts: list[RenderableType] = [_headline(seen)]
+    if seen.served:
+        parts += [Text(), _served(seen)]
+    if seen.served or seen.verdict.state != "unknown":
+        parts += [Text(), *indicators(seen.verdict, traffic=bool(seen.served))]
+    if seen.reasons:
+        parts += [Text(), *_reasons(seen)]
+    return Group(*parts)
+
+
+def _headline(seen: FleetStatus) -> RenderableType:
+    state = seen.verdict.state
+    style = text.STATE_STYLE[state]
+    whose = ", ".join(seen.fleet.labels.values()) or "all projects"
+    head = Text.assemble((f" {state.upper()} ", f"bold reverse {style}"), " ", (whose, "bold"))
+    calls = text.counted(sum(row.served for row in seen.served), "call")
+    head.append(f"  {seen.fleet.url}, last {text.lasting(seen.fleet.seconds)}, {calls}", "dim")
+    return Group(head, Text(seen.verdict.reason, style))
+
+
+def _served(seen: FleetStatus) -> RenderableType:
+    table = plain_table(
+        ("surface", "left"), ("client", "left"), ("calls", "right"),
+        ("ok", "right"), ("degr.", "right"), ("failed", "right"),
+    )  # fmt: skip
+    for row in seen.served:
+        table.add_row(
+            row.surface or "-",
+            row.client or "-",
+            f"{row.served:,}",
+            f"{row.ok:,}",
+            Text(f"{row.degraded:,}", "yellow" if row.degraded else "dim"),
+            Text(f"{row.failed:,}", "red" if row.failed else "dim"),
+        )
+    return table
+
+
+def _reasons(seen: FleetStatus) -> Iterator[RenderableType]:
+    table = plain_table(("reason", "left"), ("surface", "left"), ("calls", "right"), ("what to do", "left"))
+    for row in seen.reasons:
+        table.add_row(
+            Text(row.reason, "yellow"),
+            row.surface or "-",
+            f"{row.count:,}",
+            Text(what_to_do(row.reason), "dim"),
+        )
+    yield table

@@ -1,0 +1,165 @@
+"""What indicators measure, taken from a Prometheus-compatible API: the `Source` of `status --prometheus`.
+
+It asks instant queries and keeps nothing. Whoever runs the engine says who may ask it; an address may carry a user
+and a password, which are shown nowhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from context_telemetry.conventions import names
+from context_telemetry.health import promql
+from context_telemetry.health.indicators import DEGRADATIONS, SERVED, Indicator
+from context_telemetry.health.sums import Sum
+from context_telemetry.health.verdict import EVERYWHERE
+
+_ANSWERS_WITHIN = 10.0
+# What a gauge said counts as long after its process has stopped: a session of a minute says it once.
+_GAUGE_SECONDS = 86_400.0
+_AGE_SECONDS = 7 * 86_400.0
+_HOOKS = Sum(names.METRIC_CONTEXT_TELEMETRY_HOOKS)
+
+
+class Unreachable(Exception):
+    """The API does not answer, or not as one of Prometheus does; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class ServedRow:
+    """How many entries one client was served over one surface, by their outcome."""
+
+    surface: str | None
+    client: str | None
+    served: int
+    ok: int
+    degraded: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class ReasonRow:
+    """On how many entries of one surface a reason was met."""
+
+    reason: str
+    surface: str | None
+    count: int
+
+
+class Fleet:
+    """All that reports to one engine in the last ``seconds`` until ``at`` (Unix seconds; None: now).
+
+    ``labels`` narrow it down: ``{"service_namespace": "shop"}`` is one Dataface project. Raises Unreachable.
+    """
+
+    def __init__(
+        self, url: str, seconds: float, labels: Mapping[str, str] | None = None, at: float | None = None
+    ) -> None:
+        self.url, self._headers = _without_password(url)
+        self.seconds, self.labels = seconds, dict(labels or {})
+        self._at = time.time() if at is None else at
+
+    def added(self, each: Sum) -> Mapping[str | None, float]:
+        """As `Source` says."""
+        by = (promql.SURFACE,) if each.by_surface else ()
+        found = self._ask(promql.increase(each, self.seconds, by, self.labels))
+        return {labels.get(promql.SURFACE, None if by else EVERYWHERE): value for labels, value in found}
+
+    def latest(self, each: Sum) -> Sequence[float]:
+        """As `Source` says; of moments the last week counts, of all else the last day."""
+        moments = each.of.unit == "s"
+        seconds = max(self.seconds, _AGE_SECONDS if moments else _GAUGE_SECONDS)
+        told = f"last_over_time({promql.selector(each, '', self.labels)}[{promql.duration(seconds)}])"
+        kept = ", ".join((promql.NAMESPACE, *(promql.label(name) for name in each.of.attributes)))
+        return [value for _, value in self._ask(f"max by ({kept}) ({told})")]
+
+    def told_by(self) -> int:
+        """As `Source` says: one for each project that has said where its hooks stand."""
+        return len(self.latest(_HOOKS))
+
+    def now(self) -> float:
+        """As `Source` says."""
+        return self._at
+
+    def detail(self, indicator: Indicator, surface: str | None) -> str:
+        """As `Source` says: the reasons of what is degraded."""
+        if indicator.name != "degraded_ratio":
+            return ""
+        return ", ".join(each.reason for each in self.reasons() if each.surface == surface)
+
+    def served(self) -> list[ServedRow]:
+        """Who was served what, the most first."""
+        client, outcome = promql.label(names.DATAFACE_CLIENT_NAME), promql.label(names.DATAFACE_OUTCOME)
+        rows: dict[tuple[str | None, str | None], dict[str, float]] = {}
+        query = promql.increase(Sum(SERVED), self.seconds, (promql.SURFACE, client, outcome), self.labels)
+        for labels, value in self._ask(query):
+            row = rows.setdefault((labels.get(promql.SURFACE), labels.get(client)), {})
+            row[labels.get(outcome, "")] = value
+        counted = [
+            ServedRow(
+                *who,
+                round(sum(row.values())),
+                *(round(row.get(each, 0.0)) for each in ("ok", "degraded", "failed")),
+            )
+            for who, row in rows.items()
+        ]
+        return sorted((row for row in counted if row.served), key=lambda row: -row.served)
+
+    def reasons(self) -> list[ReasonRow]:
+        """Which reasons were met, the most first."""
+        reason = promql.label(names.DATAFACE_DEGRADATION_REASON)
+        query = promql.increase(Sum(DEGRADATIONS), self.seconds, (reason, promql.SURFACE), self.labels)
+        rows = [
+            ReasonRow(labels.get(reason, ""), labels.get(promql.SURFACE), round(value))
+            for labels, value in self._ask(query)
+        ]
+        return sorted((row for row in rows if row.count), key=lambda row: (-row.count, row.reason))
+
+    def _ask(self, query: str) -> list[tuple[dict[str, str], float]]:
+        asked = urllib.parse.urlencode({"query": query, "time": f"{self._at:.3f}"}).encode()
+        request = urllib.request.Request(f"{self.url}/api/v1/query", data=asked, headers=self._headers)
+        try:
+            with urllib.request.urlopen(request, timeout=_ANSWERS_WITHIN) as response:
+                answer = json.load(response)
+            result = answer["data"]["result"] if answer["status"] == "success" else None
+        except urllib.error.HTTPError as error:
+            raise Unreachable(f"{self.url} answers {error.code}: {_why(error)}") from error
+        except OSError as error:
+            why = getattr(error, "reason", None) or error
+            raise Unreachable(f"{self.url} does not answer ({why}): is the engine running?") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise Unreachable(f"{self.url} is no Prometheus API: its answer cannot be read") from error
+        if result is None:
+            raise Unreachable(f"{self.url} answers {answer.get('error', 'an error')}")
+        return [(each["metric"], float(each["value"][1])) for each in result]
+
+
+def _why(error: urllib.error.HTTPError) -> str:
+    """What the engine itself says, where it says it as Prometheus does."""
+    try:
+        told: Any = json.load(error)
+        return str(told["error"])
+    except (ValueError, KeyError, TypeError, OSError):
+        return f"{error.reason}; is this the address of the engine, as http://HOST:9090?"
+
+
+def _without_password(url: str) -> tuple[str, dict[str, str]]:
+    """The address without user and password, and the header that says them. Raises Unreachable for no address."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Unreachable(f"{url} is no address: write http://HOST:9090")
+    if parts.username is None:
+        return url.rstrip("/"), {}
+    where = parts.netloc.rpartition("@")[2]
+    secret = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+    token = base64.b64encode(secret.encode()).decode()
+    plain = urllib.parse.urlunsplit(parts._replace(netloc=where)).rstrip("/")
+    return plain, {"Authorization": f"Basic {token}"}

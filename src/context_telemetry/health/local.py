@@ -1,0 +1,203 @@
+"""What indicators measure, taken from a history of local files: the `Source` of `status`."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from context_telemetry.conventions import names
+from context_telemetry.conventions.derive import Labels, measurements
+from context_telemetry.conventions.metric import Metric
+from context_telemetry.health.indicators import OWN_ERRORS, Indicator
+from context_telemetry.health.sums import Sum
+from context_telemetry.health.verdict import EVERYWHERE
+from context_telemetry.health.words import counted, lasting, processes
+from context_telemetry.history import Event, History, ProcessSeen, ReasonSeen, Spread, Traffic, Unresolved
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The answers of a history for one window, as screens show them."""
+
+    traffic: Sequence[Traffic]
+    reasons: Sequence[ReasonSeen]
+    unresolved: Sequence[Unresolved]
+    sizes: Sequence[Spread]
+    ages: Sequence[Spread]
+    processes: Sequence[ProcessSeen]
+    states: Sequence[Event]
+    """The last `context_telemetry.state` of each process that was active in the window."""
+
+
+class Local:
+    """A history as a source, with the facts that were taken from it; until now, or until ``now`` in Unix seconds."""
+
+    def __init__(self, history: History, now: float | None = None) -> None:
+        self.history, self._now = history, time.time() if now is None else now
+        self.facts = _facts(history)
+
+    def added(self, each: Sum) -> Mapping[str | None, float]:
+        """As `Source` says."""
+        if each.of.source == "span":
+            found = self.history.added(each.of, each.where, each.unless, each.above)
+            return found if each.by_surface else {EVERYWHERE: sum(found.values())}
+        told = self.events(each.of)
+        return {EVERYWHERE: sum(value for event in told for _, value in _matching(each, event))}
+
+    def latest(self, each: Sum) -> Sequence[float]:
+        """As `Source` says. Of itself a process says it while it serves; what is said of an artefact holds."""
+        if each.of.when.get("event") == names.EVENT_CONTEXT_TELEMETRY_STATE:
+            return [value for state in self.facts.states for _, value in _matching(each, state)]
+        last: dict[Labels, float] = {}
+        for event in self._all(each.of):
+            last.update(_matching(each, event))
+        return list(last.values())
+
+    def told_by(self) -> int:
+        """As `Source` says."""
+        return len(self.facts.states)
+
+    def now(self) -> float:
+        """As `Source` says."""
+        return self._now
+
+    def detail(self, indicator: Indicator, surface: str | None) -> str:
+        """As `Source` says."""
+        words = _DETAILS.get(indicator.name)
+        return words(self, surface) if words is not None else ""
+
+    def events(self, metric: Metric) -> list[Event]:
+        """The events of the window that a metric derives from, oldest first."""
+        since = self.history.since or 0.0
+        return [event for event in self._all(metric) if event.time >= since]
+
+    def _all(self, metric: Metric) -> list[Event]:
+        return [event for event in self.history.events if event.name == metric.when.get("event")]
+
+
+def _facts(history: History) -> Facts:
+    """What the screens need of a history."""
+    seen = history.processes()
+    active = {process.instance for process in seen}
+    since = history.since or 0.0
+    states = [
+        state
+        for state in history.last_events(names.EVENT_CONTEXT_TELEMETRY_STATE)
+        if state.instance in active or state.time >= since
+    ]
+    return Facts(
+        traffic=history.traffic(),
+        reasons=history.reasons(),
+        unresolved=history.unresolved(),
+        sizes=history.sizes(),
+        ages=history.ages(),
+        processes=seen,
+        states=states,
+    )
+
+
+def _matching(each: Sum, event: Event) -> Iterable[tuple[Labels, float]]:
+    for labels, value in measurements(each.of, event.attributes):
+        said = dict(labels)
+        wanted = all(said.get(name) in values for name, values in each.where.items())
+        if wanted and not any(said.get(name) in values for name, values in each.unless.items()):
+            yield labels, value
+
+
+# -- a few words about what was measured --------------------------------------------------------------
+
+
+def _degraded(local: Local, surface: str | None) -> str:
+    facts = local.facts
+    rows = [row for row in facts.traffic if row.surface == surface]
+    not_there = sum(row.not_there for row in rows)
+    seen = {each.reason: each.count for each in facts.reasons if each.surface == surface}
+    if seen.get("resource_unknown") == not_there:
+        del seen["resource_unknown"]
+    return ", ".join(seen) if sum(row.degraded for row in rows) > not_there else ""
+
+
+def _failed(local: Local, surface: str | None) -> str:
+    facts = local.facts
+    rows = [row for row in facts.traffic if row.surface == surface]
+    failed, served = sum(row.failed for row in rows), sum(row.served for row in rows)
+    return f"{failed:,} of {counted(served, 'call')}" if failed else ""
+
+
+def _unresolved(local: Local, surface: str | None) -> str:
+    facts = local.facts
+    row = next((each for each in facts.unresolved if each.surface == surface), None)
+    return f"{counted(row.objects, 'object')} in {counted(row.calls, 'call')}" if row else ""
+
+
+def _manifest(local: Local, surface: str | None) -> str:
+    facts = local.facts
+    row = next((each for each in facts.ages if (each.name, each.surface) == ("dbt_manifest", surface)), None)
+    if row is None:
+        return ""
+    promise = f"promised {lasting(row.limit)}" if row.limit is not None else "no promise"
+    return f"oldest {lasting(row.largest)}, {promise}"
+
+
+def _over_budget(local: Local, surface: str | None) -> str:
+    facts = local.facts
+    rows = [row for row in facts.sizes if row.surface == surface and row.over]
+    return ", ".join(f"{row.over:,} of {counted(row.count, row.name or 'payload')}" for row in rows)
+
+
+def _hooks(local: Local, _surface: str | None) -> str:
+    facts = local.facts
+    missing: list[str] = []
+    for state in facts.states:
+        ids = state.attributes.get(names.CONTEXT_TELEMETRY_HOOKS_MISSING)
+        missing += [str(each) for each in ids] if isinstance(ids, tuple) else []
+    return ", ".join(dict.fromkeys(missing))
+
+
+def _dropped(local: Local, _surface: str | None) -> str:
+    return _places(local, Sum(names.METRIC_CONTEXT_TELEMETRY_DROPPED))
+
+
+def _errors(local: Local, _surface: str | None) -> str:
+    return _places(local, OWN_ERRORS)
+
+
+def _settings(local: Local, _surface: str | None) -> str:
+    wrong = [
+        state for state in local.facts.states if state.attributes.get(names.CONTEXT_TELEMETRY_SETTINGS_WRONG)
+    ]
+    return f"see stderr of {_processes(wrong)}" if wrong else ""
+
+
+def _places(local: Local, each: Sum) -> str:
+    """In which parts of the library, and in which processes: `export 3, hooks 1 in process 4242`."""
+    counts: Counter[str] = Counter()
+    met = []
+    for event in local.events(each.of):
+        found = {
+            str(dict(labels)[names.CONTEXT_TELEMETRY_PLACE]): value
+            for labels, value in _matching(each, event)
+        }
+        counts.update({place: int(value) for place, value in found.items()})
+        met += [event] if any(found.values()) else []
+    told = ", ".join(f"{place} {count:,}" for place, count in counts.items() if count)
+    return f"{told} in {_processes(met)}" if told else ""
+
+
+def _processes(events: Iterable[Event]) -> str:
+    return processes(list(dict.fromkeys(event.pid for event in events if event.pid is not None)))
+
+
+_DETAILS: Mapping[str, Callable[[Local, str | None], str]] = {
+    "degraded_ratio": _degraded,
+    "failed_ratio": _failed,
+    "resolution_failures": _unresolved,
+    "manifest_stale": _manifest,
+    "payload_over_budget": _over_budget,
+    "hooks_lost": _hooks,
+    "telemetry_dropped": _dropped,
+    "telemetry_errors": _errors,
+    "settings_wrong": _settings,
+}
