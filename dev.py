@@ -97,6 +97,7 @@ OLDEST = replace(
     purpose="oldest",
     pinned=tuple(f"opentelemetry-{name}==1.45.1" for name in ("api", "sdk", "exporter-otlp")),
 )
+CONTRACT = Environment("contract", ".", "contract", "about a minute")
 NEIGHBOURS = replace(WORK, purpose="neighbours", group="neighbours")
 
 
@@ -190,13 +191,34 @@ def oldest(arguments: list[str]) -> int:
     return OLDEST.run("-m", "pytest", "tests/soundness", "tests/test_observe.py", *arguments)
 
 
+def stack(arguments: list[str]) -> int:
+    """The tests on the real Collector, Jaeger, Prometheus and Alertmanager, which tools/stack.py gets."""
+    WORK.prepare()
+    return WORK.run("-m", "tools.stack_tests", *arguments)
+
+
+def page(arguments: list[str]) -> int:
+    """The real stack, a real fault, and the page that its owner gets."""
+    WORK.prepare()
+    return WORK.run("-m", "tools.show_page", *arguments)
+
+
+def contracts(arguments: list[str]) -> int:
+    """What datacontract-cli says of the changes that our rules judge: does it still say what is recorded?"""
+    CONTRACT.prepare()
+    return CONTRACT.run("tools/crosscheck_contracts.py", *arguments)
+
+
 def neighbours(arguments: list[str]) -> int:
     """The tests beside other instrumentations, which no other environment has."""
     NEIGHBOURS.prepare()
     return NEIGHBOURS.run("-m", "pytest", "tests/neighbours", *arguments)
 
 
-TASKS = {task.__name__: task for task in (demo, test, lint, bench, matrix, neighbours, oldest, on, python)}
+TASKS = {
+    task.__name__: task
+    for task in (demo, test, lint, bench, matrix, stack, page, contracts, neighbours, oldest, on, python)
+}
 
 
 def main(arguments: list[str]) -> int:

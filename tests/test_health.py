@@ -269,14 +269,16 @@ def test_errors_and_drops_of_before_the_window_are_over(tmp_path: Path) -> None:
 
 
 def test_an_indicator_cannot_count_what_the_conventions_do_not_know() -> None:
-    with pytest.raises(ValueError, match="there is no metric dataface.calls"):
+    with pytest.raises(ValueError, match=r"there is no metric dataface\.calls"):
         Sum("dataface.calls")
-    with pytest.raises(ValueError, match="has no label dataface.face"):
+    with pytest.raises(ValueError, match=r"has no label dataface\.face"):
         Sum("dataface.context.served", where={"dataface.face": frozenset({"a"})})
-    with pytest.raises(ValueError, match="5000 is no boundary of dataface.payload.size; there are 256, 1024"):
+    with pytest.raises(
+        ValueError, match=r"5000 is no boundary of dataface\.payload\.size; there are 256, 1024"
+    ):
         Sum("dataface.payload.size", above=5000)
 
 
 def test_a_threshold_that_no_bucket_tells_is_refused() -> None:
-    with pytest.raises(ValueError, match="is no boundary of dataface.payload.size"):
+    with pytest.raises(ValueError, match=r"is no boundary of dataface\.payload\.size"):
         Objectives(payload_size=100_001)

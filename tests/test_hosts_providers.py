@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import gc
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from memory import Memory
 from opentelemetry import trace
 from opentelemetry.metrics import _internal as metrics
 from opentelemetry.sdk.metrics import MeterProvider
@@ -21,6 +25,12 @@ def first_call(monkeypatch: pytest.MonkeyPatch) -> None:
     recorder.forget()
     monkeypatch.setattr(recorder, "_default", None)
     monkeypatch.setattr(opentelemetry_recorder, "_early_points", None)
+
+
+@pytest.fixture
+def memory() -> Iterator[Memory]:
+    yield Memory()
+    recorder.forget()
 
 
 class Wrapped(metrics.MeterProvider):
@@ -72,3 +82,28 @@ def test_a_provider_that_raises_stops_no_call(
             pass
     assert failsafe.errors()["recorder"] == before + 1  # once, and not at every call
     assert "no tracer today" not in capsys.readouterr().err
+
+
+def test_operations_that_begin_while_providers_are_brought_wait_for_them_and_are_recorded(
+    memory: Memory,
+) -> None:
+    begun = threading.Event()
+
+    def bring() -> None:
+        begun.set()
+        time.sleep(0.05)  # a pipeline opens files
+        recorder.use(**memory.providers)
+
+    recorder.arm(bring)
+
+    def call() -> None:
+        with operation("context.build"):
+            pass
+
+    threads = [threading.Thread(target=call) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert begun.is_set()
+    assert len(memory.spans) == 12

@@ -202,3 +202,17 @@ def test_the_state_is_said_again_after_a_while_and_not_at_every_error(
         failsafe.caught("reader of a test", ValueError())
         instrumentor.report_changes()
     assert len(memory.events) == 1
+
+
+def test_a_flaw_that_lasts_is_said_again_every_half_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instrumentor, "_FLAW_SAID_AGAIN_AFTER", 0.0)
+    with recording() as memory:
+        instrumentor.report_state("began")
+        instrumentor.report_changes()  # nothing is wrong, nothing is said
+        assert len(memory.events) == 1
+        failsafe.misused("settings: limits.result", "there is no such key")
+        instrumentor.report_state()
+        instrumentor.report_changes()
+        instrumentor.report_changes()
+    wrong = [said[names.CONTEXT_TELEMETRY_SETTINGS_WRONG] for _, said in memory.events]
+    assert (len(wrong), min(wrong[1:])) == (4, wrong[0] + 1)

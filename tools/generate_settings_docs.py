@@ -212,6 +212,36 @@ FLEET_KEYS = {
     "indicators": "as in `status --json`",
     "reasons": "by `reason` and `surface`, the most first: `count`, `what_to_do`",
 }
+REPLAY_KEYS = {
+    "schema": "`context-telemetry.replay/1`",
+    "exit_code": "0 all sent, 1 something was rejected or broken, 2 usage, 3 unreachable, 130 interrupted",
+    "stopped": "why it ended before all was sent; null where it did not",
+    "stopped_at": "the `file` and `line` at which it stopped; null where it did not",
+    "dry_run": "whether nothing was to be sent",
+    "project": "`name` and `root`",
+    "folder": "where the project's local files are",
+    "endpoints": "where each signal goes, without user and password",
+    "ledgers": "the files that say what was accepted, by signal",
+    "seconds": "how long it took",
+    "files": "how many files there were to send",
+    "lines": "how many lines were sent",
+    "spans": "how many spans were accepted",
+    "events": "how many events were accepted",
+    "bytes": "how many bytes were sent",
+    "requests": "how many requests were accepted",
+    "perhaps_twice": "how many records a replay that was interrupted may have sent already",
+    "sent_before_files": "files that were sent before, to their end",
+    "older_files": "files from before `--since`",
+    "broken_lines": "how many lines are no telemetry and were left out",
+    "broken": "the first hundred of them: `file`, `line`, `why`",
+    "cut": "last lines without an end that are not sent: `file`, `line`",
+    "being_written": "files whose last line is being written: it is sent the next time",
+    "rejected": "what the receiver rejected: `first` and `last` line, `items`, `why`",
+    "warnings": "what the receiver said about what it accepted",
+    "unreadable": "files that were skipped: `name`, `why`",
+    "replaced": "files that are not those that the ledger knows under the name: sent from the beginning",
+    "removed": "files that the ledger knows and that are gone: `file`, `unsent_bytes`",
+}
 TRACES_KEYS = {
     "schema": "`context-telemetry.traces/1`",
     "calls": "newest first: `time` (its end), `trace_id`, `surface`, `client`, `operation`, `target` (tool, resource, "
@@ -236,6 +266,7 @@ DOCUMENTS = {
     "traces": TRACES_KEYS,
     "trace ID": TRACE_KEYS,
     "doctor": DOCTOR_KEYS,
+    "replay": REPLAY_KEYS,
 }
 
 

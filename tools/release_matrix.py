@@ -7,7 +7,6 @@ page of it. It needs nothing but Python; `dev.py` makes the environments and kee
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -15,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tools.proven import digest
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "tests" / "releases" / "results.json"
@@ -34,15 +35,17 @@ SHOWN = 20_000
 CUT = ("0.2.0", "0.4.0")
 """What every CI run does: the last release of the older architecture and the newest."""
 DEFAULT = f"{sys.version_info[0]}.{sys.version_info[1]}"
-# What the outcome of a scenario depends on.
+# What the outcome of a scenario depends on: no screen, no verdict and nothing for operators.
 TESTED = (
     "src",
+    ":!src/context_telemetry/cli",
+    ":!src/context_telemetry/health",
+    ":!src/context_telemetry/ops",
     "tests/releases",
     "tests/standin",
     "tests/*.py",
     ":!tests/test_*.py",
     "constraints.txt",
-    "dev.py",
 )
 
 
@@ -78,26 +81,6 @@ def all_cells() -> list[Cell]:
     """Every release on this Python, and the ends on the others."""
     here = [Cell(release, DEFAULT) for release in RELEASES]
     return here + [Cell(release, python) for python in OTHER_PYTHONS if python != DEFAULT for release in ENDS]
-
-
-def digest() -> str:
-    """Of all files that the outcome depends on: results of another tree are no results of this one."""
-    hashed = hashlib.sha256()
-    for path in sorted(_tested()):
-        hashed.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
-    return hashed.hexdigest()
-
-
-def _tested() -> Iterator[Path]:
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *TESTED],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found = (ROOT / name for name in listed.stdout.split("\0") if name)
-    yield from (path for path in found if path != RESULTS and path.is_file())
 
 
 def run(cell: Cell, arguments: list[str]) -> dict[str, Any]:
@@ -151,7 +134,7 @@ def main() -> int:
     parser.add_argument("-k", metavar="EXPRESSION", help="only such scenarios; writes nothing")
     asked = parser.parse_args()
     known = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
-    tree = digest()
+    tree = digest(TESTED, RESULTS)
     unchanged = known.get("tree") == tree and known.get("passed")
     if asked.if_changed and unchanged:
         print("matrix: results.json is of this very tree; only the cut is run")

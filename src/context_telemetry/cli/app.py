@@ -9,6 +9,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from context_telemetry.cli.ops import app as ops
+
 OK, UNHEALTHY, USAGE, UNKNOWN = 0, 1, 2, 3
 
 app = typer.Typer(
@@ -17,6 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(ops, name="ops")
 
 Project = Annotated[
     Path | None,
@@ -175,6 +179,37 @@ def trace(
         screen.one(_place(project, state_dir), trace_id, as_json=as_json)
     except TraceNotFound as error:
         _stop(str(error))
+
+
+@app.command()
+def replay(
+    project: Project = None,
+    state_dir: StateDir = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The Collector's OTLP/HTTP address.",
+            show_default="OTEL_EXPORTER_OTLP_ENDPOINT",
+        ),
+    ] = None,
+    since: Since = "all",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")
+    ] = False,
+    skip_refused: Annotated[
+        bool, typer.Option("--skip-refused", help="Leave out what the receiver refuses, and go on.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send recorded files to a Collector, at least once. Exit 0 all sent, 1 not all, 2 usage, 3 unreachable."""
+    from context_telemetry.cli import replay as screen
+
+    seconds = _window(since)
+    place = _place(project, state_dir)
+    raise typer.Exit(
+        screen.replay(place, to, seconds, dry_run=dry_run, skip_refused=skip_refused, as_json=as_json)
+    )
 
 
 @app.command()

@@ -27,6 +27,10 @@ ATTRIBUTES: Final[dict[str, Attribute]] = {
     "context_telemetry.error_count.recording": Attribute(type="int"),
     "context_telemetry.error_count.settings": Attribute(type="int"),
     "context_telemetry.errors": Attribute(type="int"),
+    "context_telemetry.flaw": Attribute(
+        type="string",
+        members=frozenset({"hook_absent", "hook_failed", "setting_wrong"}),
+    ),
     "context_telemetry.hook.state": Attribute(
         type="string",
         members=frozenset({"absent", "active", "failed"}),
@@ -679,7 +683,7 @@ METRICS: Final[tuple[Signal, ...]] = (
         levels={"dataface.catalog.source": "conditionally_required"},
     ),
     Signal(name="context_telemetry.hooks", levels={"context_telemetry.hook.state": "required"}),
-    Signal(name="context_telemetry.settings.wrong", levels={}),
+    Signal(name="context_telemetry.flaws", levels={"context_telemetry.flaw": "required"}),
     Signal(name="context_telemetry.errors", levels={"context_telemetry.place": "required"}),
     Signal(name="context_telemetry.dropped", levels={"context_telemetry.place": "required"}),
     Signal(

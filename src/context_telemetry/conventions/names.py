@@ -75,6 +75,9 @@ CONTEXT_TELEMETRY_ERROR_COUNT_SETTINGS: Final = "context_telemetry.error_count.s
 CONTEXT_TELEMETRY_ERRORS: Final = "context_telemetry.errors"
 """Errors of the library itself that it caught, since the process began."""
 
+CONTEXT_TELEMETRY_FLAW: Final = "context_telemetry.flaw"
+"""What is wrong with the observation of a process as long as it lives, as a label of a metric."""
+
 CONTEXT_TELEMETRY_HOOK_STATE: Final = "context_telemetry.hook.state"
 """The state of a hook point, as a label of a metric."""
 
@@ -368,8 +371,8 @@ METRIC_DATAFACE_ENRICHMENT_COVERAGE_RATIO: Final = "dataface.enrichment.coverage
 METRIC_CONTEXT_TELEMETRY_HOOKS: Final = "context_telemetry.hooks"
 """Hook points by their state."""
 
-METRIC_CONTEXT_TELEMETRY_SETTINGS_WRONG: Final = "context_telemetry.settings.wrong"
-"""Settings that are wrong and were left out."""
+METRIC_CONTEXT_TELEMETRY_FLAWS: Final = "context_telemetry.flaws"
+"""Flaws that processes say they have, again each time and every half hour."""
 
 METRIC_CONTEXT_TELEMETRY_ERRORS: Final = "context_telemetry.errors"
 """Errors of the library itself that it caught."""
@@ -404,7 +407,8 @@ EVENT_DATAFACE_DEGRADATION: Final = "dataface.degradation"
 """A reason began (severity WARN) or cleared (INFO) for an object."""
 
 EVENT_CONTEXT_TELEMETRY_STATE: Final = "context_telemetry.state"
-"""The library's own state, when recording begins, when it is another one, and at exit."""
+"""The library's own state, when recording begins, when it is another one, again every half hour where it
+has a flaw, and at exit."""
 
 # Closed lists
 
@@ -782,15 +786,21 @@ METRICS: Final[tuple[Metric, ...]] = (
         },
     ),
     Metric(
-        name="context_telemetry.settings.wrong",
-        instrument="gauge",
-        unit="{setting}",
-        brief="Settings that are wrong and were left out.",
+        name="context_telemetry.flaws",
+        instrument="counter",
+        unit="{flaw}",
+        brief="Flaws that processes say they have, again each time and every half hour.",
         boundaries=(),
-        attributes=(),
+        attributes=("context_telemetry.flaw",),
         source="event",
-        when={"event": "context_telemetry.state", "has": ("context_telemetry.settings.wrong",)},
-        value="context_telemetry.settings.wrong",
+        when={"event": "context_telemetry.state"},
+        value=1,
+        each="context_telemetry.flaw",
+        parts={
+            "hook_absent": "context_telemetry.hooks.absent",
+            "hook_failed": "context_telemetry.hooks.failed",
+            "setting_wrong": "context_telemetry.settings.wrong",
+        },
     ),
     Metric(
         name="context_telemetry.errors",

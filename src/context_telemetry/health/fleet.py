@@ -74,7 +74,13 @@ class Fleet:
         return {labels.get(promql.SURFACE, None if by else EVERYWHERE): value for labels, value in found}
 
     def latest(self, each: Sum) -> Sequence[float]:
-        """As `Source` says; of moments the last week counts, of all else the last day."""
+        """As `Source` says; of moments the last week counts, of all else the last day.
+
+        What processes count of themselves is what they said in the window, an hour at least.
+        """
+        if each.of.instrument == "counter":
+            said = sum(value for _, value in self._ask(promql.latest(each, self.seconds, (), self.labels)))
+            return [said] if said or self.told_by() else []
         moments = each.of.unit == "s"
         seconds = max(self.seconds, _AGE_SECONDS if moments else _GAUGE_SECONDS)
         told = f"last_over_time({promql.selector(each, '', self.labels)}[{promql.duration(seconds)}])"

@@ -31,7 +31,8 @@ class Indicator:
     - A `ratio` is counted on each surface: ``bad`` less ``but`` among ``among``. It is bad above the objective `limit`,
       once there are `minimum` bad ones. With ``above``, an objective too, the bad ones are those of a histogram's
       measurements that are above it, so that a limit of 0.05 is a promise about the 95th percentile.
-    - A `count` is what was added in the window, a `state` what was said last; both are bad from the first on.
+    - A `count` is what was added in the window, a `state` what processes have said of themselves last, and say again
+      every half hour; both are bad from the first on.
     - An `age` is how long ago a gauge's moments are, bad above the objective `limit`, in seconds.
     - `silent` is never bad, and unknown while nothing is counted.
 
@@ -93,7 +94,11 @@ def _everyone(words: str) -> dict[str, str]:
     return dict.fromkeys(("mcp", "dashboard", "ide", "cli", "agent", "library"), words)
 
 
-_LOST_HOOKS = some(names.METRIC_CONTEXT_TELEMETRY_HOOKS, state=frozenset({"absent", "failed"}))
+# Pages are for people: most have 100 KB of styles and scripts.
+_PAYLOADS = Sum(
+    names.METRIC_DATAFACE_PAYLOAD_SIZE, unless={names.DATAFACE_PAYLOAD_KIND: frozenset({"http_response"})}
+)
+_LOST_HOOKS = some(names.METRIC_CONTEXT_TELEMETRY_FLAWS, flaw=frozenset({"hook_absent", "hook_failed"}))
 OWN_ERRORS = Sum(
     names.METRIC_CONTEXT_TELEMETRY_ERRORS, unless={names.CONTEXT_TELEMETRY_PLACE: frozenset({"settings"})}
 )
@@ -268,7 +273,7 @@ INDICATORS: tuple[Indicator, ...] = (
     Indicator(
         name="payload_p95",
         kind="ratio",
-        measures="payloads above the size that 95 of 100 are to stay below",
+        measures="payloads for models above the size that 95 of 100 are to stay below",
         good="payloads are small",
         wrong="payloads have grown: more than one in twenty is large",
         severity="ticket",
@@ -278,8 +283,8 @@ INDICATORS: tuple[Indicator, ...] = (
             "ide": "the assistant in the editor gets slower",
             "agent": "turns get slower and cost more tokens",
         },
-        bad=(Sum(names.METRIC_DATAFACE_PAYLOAD_SIZE),),
-        among=Sum(names.METRIC_DATAFACE_PAYLOAD_SIZE),
+        bad=(_PAYLOADS,),
+        among=_PAYLOADS,
         limit="tail_ratio",
         minimum="tail_minimum",
         above="payload_size",
@@ -360,7 +365,7 @@ INDICATORS: tuple[Indicator, ...] = (
         severity="ticket",
         component="telemetry",
         notices={},
-        bad=(Sum(names.METRIC_CONTEXT_TELEMETRY_SETTINGS_WRONG),),
+        bad=(some(names.METRIC_CONTEXT_TELEMETRY_FLAWS, flaw="setting_wrong"),),
         required=True,
     ),
 )

@@ -17,6 +17,9 @@ SURFACE = "dataface_surface"
 NAMESPACE = "service_namespace"
 ENVIRONMENT = "deployment_environment_name"
 
+SAID_AGAIN = 3600.0
+"""Seconds in which every process that lives has said twice which flaws it has (`context_telemetry.flaws`)."""
+
 # https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/: units become words.
 _UNITS = {"s": "seconds", "By": "bytes", "1": "ratio"}
 
@@ -64,14 +67,15 @@ def increase(
     window counts from 0, which `increase()` leaves out; one that began anew in it is left to `increase()`.
     """
     if each.of.instrument == "counter":
-        return _added(selector(each, "", extra), seconds, by)
-    counted = _added(selector(each, "_count", extra), seconds, by)
+        return added(selector(each, "", extra), seconds, by)
+    counted = added(selector(each, "_count", extra), seconds, by)
     if each.above is None:
         return counted
-    return f"({counted} - {_added(selector(each, '_bucket', extra), seconds, by)})"
+    return f"({counted} - {added(selector(each, '_bucket', extra), seconds, by)})"
 
 
-def _added(series: str, seconds: float, by: Sequence[str]) -> str:
+def added(series: str, seconds: float, by: Sequence[str]) -> str:
+    """`increase` of the series of one selector."""
     window = duration(seconds)
     each = (
         f"{series} - {series} offset {window} >= 0 "
@@ -81,7 +85,12 @@ def _added(series: str, seconds: float, by: Sequence[str]) -> str:
 
 
 def latest(each: Sum, seconds: float, by: Sequence[str] = (), extra: Mapping[str, str] | None = None) -> str:
-    """What a gauge said last, also where its process has stopped since, as long as that is within ``seconds``."""
+    """What was said last, also where its process has stopped since, as long as that is within ``seconds``.
+
+    What processes count is said by each of them again: then it is what they said in ``seconds``, an hour at least.
+    """
+    if each.of.instrument == "counter":
+        return increase(each, max(seconds, SAID_AGAIN), by, extra)
     told = f"last_over_time({selector(each, '', extra)}[{duration(seconds)}])"
     return f"sum by ({', '.join(by)}) ({told})" if by else f"sum({told})"
 

@@ -4,6 +4,7 @@ from context_telemetry.history.files import Files, Unreadable
 from context_telemetry.history.records import (
     Call,
     Event,
+    ObjectServed,
     ProcessSeen,
     ReasonSeen,
     Served,
@@ -19,6 +20,7 @@ __all__ = [
     "Event",
     "Files",
     "History",
+    "ObjectServed",
     "ProcessSeen",
     "ReasonSeen",
     "Served",

@@ -25,6 +25,17 @@ class Served:
 
 
 @dataclass(frozen=True)
+class ObjectServed:
+    """How often a face (`dataface.face`) or a tool (`gen_ai.tool.name`) was served."""
+
+    kind: str
+    """`face` or `tool`."""
+    name: str
+    count: int
+    """Of a face the traces that it is in, of a tool its calls."""
+
+
+@dataclass(frozen=True)
 class Traffic:
     """Everything that one client was served over one surface."""
 

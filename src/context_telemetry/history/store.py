@@ -19,6 +19,7 @@ from context_telemetry.history import sql
 from context_telemetry.history.records import (
     Call,
     Event,
+    ObjectServed,
     ProcessSeen,
     ReasonSeen,
     Served,
@@ -91,6 +92,20 @@ class History:
             Served,
             """SELECT surface, client, operation, outcome, count(*) FROM entries
                GROUP BY ALL ORDER BY ALL""",
+        )
+
+    def objects_served(self) -> list[ObjectServed]:
+        """Faces and tools, the most served first."""
+        # A page, its render and its queries may each name the face: a trace counts once. A search names what it skips.
+        return self._each(
+            ObjectServed,
+            """SELECT kind, name, count FROM (
+                   SELECT 'face' AS kind, face AS name, count(DISTINCT trace_id) AS count FROM spans
+                   WHERE face IS NOT NULL AND operation IS DISTINCT FROM 'dashboard.search' GROUP BY face
+                   UNION ALL
+                   SELECT 'tool', tool, count(*) FROM spans
+                   WHERE tool IS NOT NULL AND operation = 'tool.call' GROUP BY tool
+               ) ORDER BY count DESC, kind, name""",
         )
 
     def traffic(self) -> list[Traffic]:

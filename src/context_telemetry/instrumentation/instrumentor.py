@@ -160,10 +160,13 @@ class _Said:
     errors: Counter[str] = field(default_factory=Counter)
     drops: Counter[str] = field(default_factory=Counter)
     at: float = float("-inf")
+    flawed: bool = False
 
 
 _said = _Said()
 _SAID_AGAIN_AFTER = 15.0
+# A flaw that lasts is said again, for it counts for an hour: a process may live for weeks.
+_FLAW_SAID_AGAIN_AFTER = 1800.0
 
 
 def _forget_said() -> None:
@@ -175,9 +178,13 @@ renew_in_child(_forget_said)
 
 
 def report_changes() -> None:
-    """Report the state where errors or drops have come since, every 15 seconds at most: a watch for the worker."""
+    """Report the state again where there is need to: a watch for the worker.
+
+    Where errors or drops have come since it was said, every 15 seconds at most; where there is a flaw, every half hour.
+    """
+    since = time.monotonic() - _said.at
     told = (failsafe.errors(), failsafe.drops()) == (_said.errors, _said.drops)
-    if not told and time.monotonic() - _said.at >= _SAID_AGAIN_AFTER:
+    if since >= (_FLAW_SAID_AGAIN_AFTER if told else _SAID_AGAIN_AFTER) and not (told and not _said.flawed):
         report_state()
 
 
@@ -197,7 +204,8 @@ def report_state(phase: Phase = "changed") -> None:
     if by is None:
         return
     added_errors, added_drops = errors - _said.errors, drops - _said.drops
-    _said = _Said(errors, drops, time.monotonic())
+    wrong = failsafe.by_part(errors).get("settings", 0)
+    _said = _Said(errors, drops, time.monotonic(), bool(missing or wrong))
     recorder.event(
         names.EVENT_CONTEXT_TELEMETRY_STATE,
         {
@@ -208,7 +216,7 @@ def report_state(phase: Phase = "changed") -> None:
             names.CONTEXT_TELEMETRY_HOOKS_MISSING: missing,
             names.CONTEXT_TELEMETRY_ERRORS: sum(errors.values()),
             names.CONTEXT_TELEMETRY_DROPPED: sum(drops.values()),
-            names.CONTEXT_TELEMETRY_SETTINGS_WRONG: failsafe.by_part(errors).get("settings", 0),
+            names.CONTEXT_TELEMETRY_SETTINGS_WRONG: wrong,
             **({names.CONTEXT_TELEMETRY_RECORDER_FALLBACKS: by.fallbacks} if by.fallbacks else {}),
             **_by_place(names.METRIC_CONTEXT_TELEMETRY_ERRORS, added_errors),
             **_by_place(names.METRIC_CONTEXT_TELEMETRY_DROPPED, added_drops),

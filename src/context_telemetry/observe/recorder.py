@@ -7,6 +7,7 @@ decorates does not pay for the metrics API.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,7 +17,7 @@ from opentelemetry.trace import Span
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.observe import failsafe
-from context_telemetry.observe.fork import on_forget
+from context_telemetry.observe.fork import on_forget, renew_in_child
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
@@ -54,6 +55,8 @@ _own: Recorder | None = None
 _own_is_private = False
 _default: Recorder | None = None
 _armed: Callable[[], None] | None = None
+_starting = False
+_arming = threading.RLock()
 _limits: CompiledLimits | None = None
 _read_error_code: Callable[[BaseException], str | None] = lambda error: None  # noqa: E731  # replaced by a function
 
@@ -72,12 +75,32 @@ def heard() -> Recorder | None:
         return _own
     if _host_configured():
         return _default_one()
-    if _own is not None or _armed is None:
+    if _own is not None or (_armed is None and not _starting):
         return _own
-    arm = _armed
-    disarm()
-    arm()
+    _start()
     return active() if _own is not None or _host_configured() else None
+
+
+def _start() -> None:
+    """Have providers brought; who comes while that goes on waits for it, but for what brings them itself."""
+    global _starting
+    with _arming:
+        start = _armed
+        if start is not None:
+            _starting = True
+            disarm()
+            try:
+                start()
+            finally:
+                _starting = False
+
+
+def _renew() -> None:
+    global _arming, _starting
+    _arming, _starting = threading.RLock(), False
+
+
+renew_in_child(_renew)
 
 
 def arm(start: Callable[[], None]) -> None:

@@ -11,7 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from context_telemetry.instrumentation import DatafaceInstrumentor, close_sessions, report_changes, report_state
+from context_telemetry.instrumentation import (
+    DatafaceInstrumentor,
+    close_sessions,
+    report_changes,
+    report_state,
+)
 from context_telemetry.observe import failsafe, project, recorder, worker
 from context_telemetry.observe.fork import on_forget, renew_in_child
 from context_telemetry.observe.surface import set_process_surface

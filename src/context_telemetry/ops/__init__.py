@@ -1,0 +1,1 @@
+"""Builds the operations package: Collector, alerts, dashboards and runbooks from indicators, limits and owners."""

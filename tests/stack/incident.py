@@ -1,0 +1,102 @@
+"""A real incident on the real stack: what the playbook's searches and the runbooks' commands are tried on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from conftest import Span, spans_in
+
+from context_telemetry.ops import alerts, collector
+from context_telemetry.ops.inputs import defaults
+from context_telemetry.rehearsal import driver
+from context_telemetry.rehearsal.faults import fault
+from context_telemetry.rehearsal.sample import Sample
+from tools.stack import Stack
+
+# Of each kind one that ends in less, one that ends in an error, one that is too large, one behind another.
+FAULTS = (
+    "source_unknown_answered",
+    "source_unknown",
+    "table_unknown",
+    "manifest_cut",
+    "model_edited",
+    "result_oversized",
+    "sql_typo",
+)
+# Stands for a warehouse that takes its time; the others are real.
+_SLOW = """
+import time, context_telemetry
+context_telemetry.instrument()
+with context_telemetry.operation("catalog.resolve", source="shop"):
+    time.sleep(5.2)
+"""
+
+
+@dataclass(frozen=True)
+class Incident:
+    """A project whose calls met faults, what was recorded of them, and the stack that was sent it."""
+
+    project: Path
+    state_dir: Path
+    stack: Stack
+    began: float
+
+    @property
+    def spans(self) -> list[Span]:
+        return spans_in(self.state_dir)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """A shell that finds this installation's commands and knows where the files are."""
+        scripts = str(Path(sys.executable).parent)
+        path = os.pathsep.join([scripts, os.environ["PATH"]])
+        return {
+            **os.environ,
+            "PATH": path,
+            "COLUMNS": "160",
+            "CONTEXT_TELEMETRY_STATE_DIR": str(self.state_dir),
+            "CONTEXT_TELEMETRY_PROJECT": str(self.project),
+        }
+
+    def serve(self) -> None:
+        """One session of a real client in which each fault begins, is met, and ends; and a slow resolution."""
+
+        async def use(client: driver.Client) -> None:
+            for each in map(fault, FAULTS):
+                await client.send(each.twin)
+                each.inject(self.project)
+                time.sleep(each.settles)
+                for meeting in each.meetings:
+                    await client.send(meeting.call)
+                each.heal(self.project)
+
+        driver.with_session(self.project, use, env={"CONTEXT_TELEMETRY_STATE_DIR": str(self.state_dir)})
+        subprocess.run([sys.executable, "-c", _SLOW], cwd=self.project, env=self.environ, check=True)
+
+    def send(self) -> None:
+        """Everything that was recorded, to the Collector."""
+        command = ["context-telemetry", "replay", "--to", self.stack.otlp_http]
+        done = subprocess.run(
+            command, cwd=self.project, env=self.environ, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@contextmanager
+def stack_of(folder: Path, sample: Sample, parts: tuple[str, ...]) -> Iterator[Incident]:
+    """The stack with the shipped rules and every trace kept; nothing has been served yet."""
+    ops_dir = folder / "built"
+    for path, text in {**collector.files(defaults()), **alerts.files(defaults())}.items():
+        (ops_dir / path).parent.mkdir(parents=True, exist_ok=True)
+        (ops_dir / path).write_text(text, "utf-8")
+    keep = {"COLLECTOR_KEEP_PERCENT": "100", "COLLECTOR_DECISION_WAIT": "1s"}
+    began = time.time()
+    with Stack.up(folder / "stack", ops_dir=ops_dir, parts=parts, env=keep, scrape="1s") as stack:
+        yield Incident(sample.copy(folder / "shop").root, folder / "state", stack, began)
