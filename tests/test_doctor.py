@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from context_telemetry.cli import doctor
+from context_telemetry.cli.owned import owned
 from context_telemetry.instrumentation import instrumentor
 from context_telemetry.instrumentation.hooks import Hook, version
+from context_telemetry.ops import build
 
 UNKNOWN = "9.5.0"
 
@@ -98,3 +100,23 @@ def test_a_surface_that_is_none_is_named_with_those_that_are(
     said = told(capsys)["telemetry", "settings"]
     assert said["state"] == "wrong"
     assert "CONTEXT_TELEMETRY_SURFACE: 'desktop' is not one of agent, cli, dashboard, ide" in said["found"]
+
+
+def test_owners_that_are_not_filled_in_show_and_are_wrong_in_a_production_profile(tmp_path: Path) -> None:
+    build.build(tmp_path / "ops")
+    (trial,) = owned(tmp_path)
+    assert (trial.section, trial.name, trial.state) == ("operations", "ops/owners.yaml", "note")
+    assert "catalogue-owner" in trial.found
+    assert trial.advice == "`context-telemetry ops check ops` lists them"
+    owners = tmp_path / "ops" / "owners.yaml"
+    text = owners.read_text("utf-8")
+    owners.write_text(text.replace("profile: trial", "profile: production"), "utf-8")
+    assert [each.state for each in owned(tmp_path)] == ["wrong"]
+    owners.write_text(text.replace("catalogue: catalogue-owner", "catalogue: nobody"), "utf-8")
+    (broken,) = owned(tmp_path)
+    assert (broken.state, broken.found) == ("wrong", "cannot be used")
+    assert f"{owners}:" in broken.advice
+
+
+def test_a_project_without_an_operations_package_says_nothing_of_owners(tmp_path: Path) -> None:
+    assert not list(owned(tmp_path))

@@ -174,6 +174,10 @@ def _telemetry(project: Path | None, state_dir: Path | None) -> Iterator[Check]:
         else:
             yield Check(section, "goes to", "note", "local files of the project", "no project, no files")
     yield from _guard("guard", content=settings.content)
+    if root is not None:
+        from context_telemetry.cli.owned import owned
+
+        yield from owned(root)
     if folder is not None:
         from context_telemetry.cli.recorded import recorded
 

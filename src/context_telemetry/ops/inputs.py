@@ -17,8 +17,7 @@ from context_telemetry.limits.model import Limits
 from context_telemetry.ops import owners as owners_file
 from context_telemetry.ops.documents import Document, DocumentError, KeyPath, parse, read_text
 from context_telemetry.ops.owners import Owners
-from context_telemetry.settings import loading
-from context_telemetry.settings.model import Settings
+from context_telemetry.settings.loading import judge
 
 # By name, because mypy checks for 3.10 and runs where tomli need not be installed.
 tomllib: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
@@ -87,11 +86,9 @@ def read_limits(text: str, name: str) -> Limits:
         raise DocumentError([document.problem((), f"has no limits; write {where} and the keys below it")])
     problems = [document.problem(path, words) for path, words in _in_other_units(document.values)]
     if not problems:
-        values = _plain(document.values)
-        told: list[str] = []
-        loading._judge(loading._Source(name, values), told)
+        judged, told = judge(name, _plain(document.values))
         if not told:
-            return Settings.model_validate(values).limits
+            return judged.limits
         problems = [_with_line(document, each) for each in told]
     raise DocumentError(problems)
 

@@ -63,6 +63,14 @@ def load(root: Path | None, environ: Mapping[str, str] = os.environ) -> Settings
     return settings
 
 
+def judge(name: str, values: dict[str, Any]) -> tuple[Settings, list[str]]:
+    """The settings in ``values``, which problems call ``name``; what is wrong is told and left out."""
+    problems: list[str] = []
+    source = _Source(name, values)
+    _judge(source, problems)
+    return Settings.model_validate(source.values), problems
+
+
 def load_lenient(root: Path | None, environ: Mapping[str, str] = os.environ) -> tuple[Settings, list[str]]:
     """Like `load`, but never raises: a wrong key is left out and its problem told, all else is kept."""
     problems: list[str] = []
