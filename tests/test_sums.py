@@ -133,10 +133,6 @@ def test_a_sum_is_said_in_promql_with_its_labels_and_its_bucket() -> None:
         'dataface_surface!="mcp"}'
     )
     assert promql.selector(each) == series
-    assert promql.increase(each, 3600) == (
-        f"sum by (dataface_surface) ({series} - {series} offset 1h >= 0 "
-        f"or increase({series}[1h]) and {series} offset 1h or {series})"
-    )
     size = Sum(names.METRIC_DATAFACE_PAYLOAD_SIZE, above=100_000.0)
     assert promql.selector(size, "_bucket") == 'dataface_payload_size_bytes_bucket{le=~"100000(\\\\.0)?"}'
     huge = Sum(names.METRIC_DATAFACE_PAYLOAD_SIZE, above=1_048_576.0)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from context_telemetry.conventions import names
-from context_telemetry.health import INDICATORS, Local, Sum, Verdict, evaluate
+from context_telemetry.health import INDICATORS, Local, Sum, Verdict, evaluate, promql
 from context_telemetry.health.fleet import Fleet
 from context_telemetry.history import History
 from context_telemetry.limits import Limits
@@ -22,7 +23,7 @@ from context_telemetry.rehearsal import driver
 from context_telemetry.rehearsal.faults import fault
 from context_telemetry.rehearsal.sample import Sample
 from context_telemetry.settings import project_folder
-from tools.stack import Stack, wait_until
+from tools.stack import Stack, program, wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -100,6 +101,51 @@ def told(verdict: Verdict) -> dict[tuple[str, str | None], tuple[Any, ...]]:
         + (() if each.indicator.kind in ("count", "state", "age") else (each.count,))
         for each in verdict.findings
     }
+
+
+# What a counter did, a sample a minute, and what came to it in the last of three hours.
+HISTORIES = {
+    "nothing was added": ("1000x180", 0),
+    "it grows": ("0+1x180", 60),
+    "it was born in the window": ("_x150 7x30", 7),
+    "it was born and grew": ("_x130 3+1x50", 53),
+    "a scrape failed before the window": ("1000x118 stale 1000x60", 0),
+    "its process has ended": ("_x130 40x10 stale _x39", 40),
+    "it stood still until it ended": ("40x150 stale _x29", 0),
+}
+
+
+def test_an_increase_is_exact_whatever_became_of_the_counter(tmp_path: Path) -> None:
+    series = [
+        {"series": f'x_total{{what="{what}"}}', "values": values} for what, (values, _) in HISTORIES.items()
+    ]
+    expected = [{"labels": f'{{what="{what}"}}', "value": number} for what, (_, number) in HISTORIES.items()]
+    asked = {"expr": promql.added("x_total", 3600, ("what",)), "eval_time": "180m", "exp_samples": expected}
+    case = {"interval": "1m", "input_series": series, "promql_expr_test": [asked]}
+    path = tmp_path / "increase.yaml"
+    path.write_text(yaml.safe_dump({"evaluation_interval": "1m", "tests": [case]}), "utf-8")
+    done = subprocess.run(
+        [str(program("promtool")), "test", "rules", str(path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_counter_that_began_anew_and_grew_past_its_former_value_is_not_undercounted(tmp_path: Path) -> None:
+    # 40 before it began anew and 60 after: `increase` reckons a little less or more at the window's ends.
+    asked = f"{promql.added('x_total', 3600, ())} > bool 90"
+    case = {
+        "interval": "1m",
+        "input_series": [{"series": "x_total", "values": "10x121 50x20 0 60x40"}],
+        "promql_expr_test": [
+            {"expr": asked, "eval_time": "180m", "exp_samples": [{"labels": "{}", "value": 1}]}
+        ],
+    }
+    path = tmp_path / "reset.yaml"
+    path.write_text(yaml.safe_dump({"evaluation_interval": "1m", "tests": [case]}), "utf-8")
+    done = subprocess.run(
+        [str(program("promtool")), "test", "rules", str(path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("broken", [False, True], ids=["healthy", "broken"])

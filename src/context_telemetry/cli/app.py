@@ -98,6 +98,8 @@ def status(
         _stop("--watch needs a terminal")
     asked = None if since is None else _window(since)
     if prometheus is not None:
+        if since is not None and asked is None:
+            _stop("--since all is for local files: with --prometheus, name a length of time")
         _fleet(prometheus, asked, namespace, project, as_json=as_json, watch=watch)
     if namespace is not None:
         _stop("--namespace belongs to --prometheus URL")

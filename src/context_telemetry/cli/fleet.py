@@ -13,7 +13,7 @@ from rich.text import Text
 from context_telemetry.cli import documents, text
 from context_telemetry.cli.status import EXIT, indicators, plain_table
 from context_telemetry.health import Verdict, evaluate, what_to_do
-from context_telemetry.health.fleet import Fleet, ReasonRow, ServedRow
+from context_telemetry.health.fleet import Fleet, ReasonRow, ServedRow, Unreachable
 
 if TYPE_CHECKING:
     from context_telemetry.limits import Limits
@@ -47,7 +47,10 @@ def once(url: str, seconds: float, labels: dict[str, str], limits: Limits, *, as
 
 
 def watch(url: str, seconds: float, labels: dict[str, str], limits: Limits) -> int:
-    """Show the status and renew it until interrupted; the last exit code. Raises Unreachable at the first look."""
+    """Show the status and renew it until interrupted; the last exit code. Raises Unreachable at the first look.
+
+    An engine that does not answer for a while is waited for.
+    """
     from rich.live import Live
 
     console, seen = text.console(), look(url, seconds, labels, limits)
@@ -55,8 +58,11 @@ def watch(url: str, seconds: float, labels: dict[str, str], limits: Limits) -> i
         with Live(screen(seen), console=console, screen=True, auto_refresh=False) as live:
             while True:
                 time.sleep(text.WATCHED_EVERY)
-                seen = look(url, seconds, labels, limits)
-                live.update(screen(seen), refresh=True)
+                try:
+                    seen = look(url, seconds, labels, limits)
+                    live.update(screen(seen), refresh=True)
+                except Unreachable as error:
+                    live.update(Group(screen(seen), Text(), Text(f"! {error}", "yellow")), refresh=True)
     except KeyboardInterrupt:
         console.print(screen(seen))
     return EXIT[seen.verdict.state]

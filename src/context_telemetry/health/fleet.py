@@ -14,6 +14,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
 
 from context_telemetry.conventions import names
@@ -25,7 +26,6 @@ from context_telemetry.health.verdict import EVERYWHERE
 _ANSWERS_WITHIN = 10.0
 # What a gauge said counts as long after its process has stopped: a session of a minute says it once.
 _GAUGE_SECONDS = 86_400.0
-_AGE_SECONDS = 7 * 86_400.0
 _HOOKS = Sum(names.METRIC_CONTEXT_TELEMETRY_HOOKS)
 
 
@@ -71,7 +71,10 @@ class Fleet:
         """As `Source` says."""
         by = (promql.SURFACE,) if each.by_surface else ()
         found = self._ask(promql.increase(each, self.seconds, by, self.labels))
-        return {labels.get(promql.SURFACE, None if by else EVERYWHERE): value for labels, value in found}
+        # A surface that served nothing in the window is none of it, though its series may still be there.
+        return {
+            labels.get(promql.SURFACE, None if by else EVERYWHERE): value for labels, value in found if value
+        }
 
     def latest(self, each: Sum) -> Sequence[float]:
         """As `Source` says; of moments the last week counts, of all else the last day.
@@ -81,15 +84,11 @@ class Fleet:
         if each.of.instrument == "counter":
             said = sum(value for _, value in self._ask(promql.latest(each, self.seconds, (), self.labels)))
             return [said] if said or self.told_by() else []
-        moments = each.of.unit == "s"
-        seconds = max(self.seconds, _AGE_SECONDS if moments else _GAUGE_SECONDS)
-        told = f"last_over_time({promql.selector(each, '', self.labels)}[{promql.duration(seconds)}])"
-        kept = ", ".join((promql.NAMESPACE, *(promql.label(name) for name in each.of.attributes)))
-        return [value for _, value in self._ask(f"max by ({kept}) ({told})")]
+        return [value for _, value in self._said(each)]
 
     def told_by(self) -> int:
         """As `Source` says: one for each project that has said where its hooks stand."""
-        return len(self.latest(_HOOKS))
+        return len({tuple(labels.get(name) for name in promql.PLACE) for labels, _ in self._said(_HOOKS)})
 
     def now(self) -> float:
         """As `Source` says."""
@@ -129,23 +128,33 @@ class Fleet:
         ]
         return sorted((row for row in rows if row.count), key=lambda row: (-row.count, row.reason))
 
+    def _said(self, each: Sum) -> list[tuple[dict[str, str], float]]:
+        """What a gauge said last, of each project and environment by the gauge's own labels."""
+        seconds = max(self.seconds, promql.REMEMBERED if each.of.unit == "s" else _GAUGE_SECONDS)
+        told = f"last_over_time({promql.selector(each, '', self.labels)}[{promql.duration(seconds)}])"
+        kept = ", ".join((*promql.PLACE, *(promql.label(name) for name in each.of.attributes)))
+        return self._ask(f"max by ({kept}) ({told})")
+
     def _ask(self, query: str) -> list[tuple[dict[str, str], float]]:
         asked = urllib.parse.urlencode({"query": query, "time": f"{self._at:.3f}"}).encode()
-        request = urllib.request.Request(f"{self.url}/api/v1/query", data=asked, headers=self._headers)
+        request = urllib.request.Request(f"{self.url}/api/v1/query", data=asked)
+        for name, value in self._headers.items():  # not for whom a redirect leads to
+            request.add_unredirected_header(name, value)
         try:
             with urllib.request.urlopen(request, timeout=_ANSWERS_WITHIN) as response:
                 answer = json.load(response)
             result = answer["data"]["result"] if answer["status"] == "success" else None
+            found = [(dict(each["metric"]), float(each["value"][1])) for each in result or ()]
         except urllib.error.HTTPError as error:
             raise Unreachable(f"{self.url} answers {error.code}: {_why(error)}") from error
         except OSError as error:
             why = getattr(error, "reason", None) or error
             raise Unreachable(f"{self.url} does not answer ({why}): is the engine running?") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, HTTPException) as error:
             raise Unreachable(f"{self.url} is no Prometheus API: its answer cannot be read") from error
         if result is None:
             raise Unreachable(f"{self.url} answers {answer.get('error', 'an error')}")
-        return [(each["metric"], float(each["value"][1])) for each in result]
+        return found
 
 
 def _why(error: urllib.error.HTTPError) -> str:
@@ -161,7 +170,8 @@ def _without_password(url: str) -> tuple[str, dict[str, str]]:
     """The address without user and password, and the header that says them. Raises Unreachable for no address."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Unreachable(f"{url} is no address: write http://HOST:9090")
+        # Not with what was written: it may hold a password.
+        raise Unreachable("--prometheus takes an address: write http://HOST:9090")
     if parts.username is None:
         return url.rstrip("/"), {}
     where = parts.netloc.rpartition("@")[2]

@@ -91,12 +91,16 @@ def _reasons(*reasons: str) -> tuple[Sum, ...]:
 
 
 def _everyone(words: str) -> dict[str, str]:
-    return dict.fromkeys(("mcp", "dashboard", "ide", "cli", "agent", "library"), words)
+    return dict.fromkeys(sorted(names.SURFACES), words)
 
 
 # Pages are for people: most have 100 KB of styles and scripts.
 _PAYLOADS = Sum(
     names.METRIC_DATAFACE_PAYLOAD_SIZE, unless={names.DATAFACE_PAYLOAD_KIND: frozenset({"http_response"})}
+)
+_CONTEXT = some(
+    names.METRIC_DATAFACE_OPERATION_DURATION,
+    name=frozenset({"catalog.resolve", "context.build", "manifest.load"}),
 )
 _LOST_HOOKS = some(names.METRIC_CONTEXT_TELEMETRY_FLAWS, flaw=frozenset({"hook_absent", "hook_failed"}))
 OWN_ERRORS = Sum(
@@ -306,16 +310,8 @@ INDICATORS: tuple[Indicator, ...] = (
             "agent": "turns begin late",
             "library": "the call takes long",
         },
-        bad=(
-            some(
-                names.METRIC_DATAFACE_OPERATION_DURATION,
-                name=frozenset({"catalog.resolve", "context.build", "manifest.load"}),
-            ),
-        ),
-        among=some(
-            names.METRIC_DATAFACE_OPERATION_DURATION,
-            name=frozenset({"catalog.resolve", "context.build", "manifest.load"}),
-        ),
+        bad=(_CONTEXT,),
+        among=_CONTEXT,
         limit="tail_ratio",
         minimum="tail_minimum",
         above="context_duration",
@@ -323,7 +319,7 @@ INDICATORS: tuple[Indicator, ...] = (
     Indicator(
         name="hooks_lost",
         kind="state",
-        measures="hook points that are absent or failed, in the last state of each process",
+        measures="hook points that are absent or failed, as each process said last (in a fleet: each time it said so)",
         good="everything that this release has is observed",
         wrong="part of Dataface is not observed",
         severity="ticket",
@@ -359,7 +355,7 @@ INDICATORS: tuple[Indicator, ...] = (
     Indicator(
         name="settings_wrong",
         kind="state",
-        measures="settings that are wrong and were left out, in the last state of each process",
+        measures="settings that are wrong and left out, as each process said last (in a fleet: each time it said so)",
         good="settings are in effect",
         wrong="a setting is wrong, and not in effect",
         severity="ticket",

@@ -16,10 +16,17 @@ from context_telemetry.health.sums import Sum
 SURFACE = "dataface_surface"
 NAMESPACE = "service_namespace"
 ENVIRONMENT = "deployment_environment_name"
+PLACE = (NAMESPACE, ENVIRONMENT)
+"""What tells one Dataface from another."""
+
+REMEMBERED = 7 * 86_400.0
+"""Seconds for which a moment that was said holds: an artefact's age is told once a day and at each change."""
 
 SAID_AGAIN = 3600.0
 """Seconds in which every process that lives has said twice which flaws it has (`context_telemetry.flaws`)."""
 
+# A scrape that failed, or an engine that was started anew, is no birth of a series.
+_GAP = "10m"
 # https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/: units become words.
 _UNITS = {"s": "seconds", "By": "bytes", "1": "ratio"}
 
@@ -64,7 +71,8 @@ def increase(
     """What was added to a counter, or measured by a histogram, in the last ``seconds``, summed by these labels.
 
     A whole number: `increase()` extrapolates to the window's ends and gives 7.8 for 7. A series that was born in the
-    window counts from 0, which `increase()` leaves out; one that began anew in it is left to `increase()`.
+    window counts from 0, which `increase()` leaves out, and one that has ended in it to its end; one that began anew in
+    it is left to `increase()`. A gap of up to ten minutes before the window is no birth.
     """
     if each.of.instrument == "counter":
         return added(selector(each, "", extra), seconds, by)
@@ -77,9 +85,10 @@ def increase(
 def added(series: str, seconds: float, by: Sequence[str]) -> str:
     """`increase` of the series of one selector."""
     window = duration(seconds)
+    first, last = f"last_over_time({series}[{_GAP}] offset {window})", f"last_over_time({series}[{window}])"
     each = (
-        f"{series} - {series} offset {window} >= 0 "
-        f"or increase({series}[{window}]) and {series} offset {window} or {series}"
+        f"{last} - {first} and resets({series}[{window}]) == 0 "
+        f"or increase({series}[{window}]) and {first} or {last}"
     )
     return f"sum by ({', '.join(by)}) ({each})" if by else f"sum({each})"
 

@@ -164,14 +164,15 @@ class _Said:
 
 
 _said = _Said()
+_saying = threading.RLock()
 _SAID_AGAIN_AFTER = 15.0
 # A flaw that lasts is said again, for it counts for an hour: a process may live for weeks.
 _FLAW_SAID_AGAIN_AFTER = 1800.0
 
 
 def _forget_said() -> None:
-    global _said
-    _said = _Said()
+    global _said, _saying
+    _said, _saying = _Said(), threading.RLock()
 
 
 renew_in_child(_forget_said)
@@ -195,14 +196,19 @@ def report_state(phase: Phase = "changed") -> None:
     """
     if _installation is not None:
         _installation.settle()
+    by = recorder.heard()  # this may start a pipeline, which waits for nobody who reports
+    if by is None:
+        return
+    with _saying:
+        _report(by, phase)
+
+
+def _report(by: recorder.Recorder, phase: Phase) -> None:
     global _said
     states = hook_states()
     counted = {name: sum(each.state == name for each in states) for name in ("active", "absent", "failed")}
     missing = [each.id for each in states if each.state in ("absent", "failed")]
     errors, drops = Counter(failsafe.errors()), Counter(failsafe.drops())
-    by = recorder.heard()
-    if by is None:
-        return
     added_errors, added_drops = errors - _said.errors, drops - _said.drops
     wrong = failsafe.by_part(errors).get("settings", 0)
     _said = _Said(errors, drops, time.monotonic(), bool(missing or wrong))

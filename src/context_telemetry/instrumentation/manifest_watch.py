@@ -33,6 +33,8 @@ _CHECKED_SUFFIXES = (".sql", ".py", ".csv")
 # So many projects are watched at once; beyond, the one that was opened longest ago is left. One whose folder is gone
 # is left after so many seconds: a deployment may take it away for a moment.
 _MOST_WATCHED = 32
+# When a file was built is said again after so many seconds: a Collector forgets what nobody says for days.
+_SAID_AGAIN = 86_400.0
 _GONE = 60.0
 
 _Identity = tuple[str, int, int, int]
@@ -118,6 +120,8 @@ class _Watched:
     stale: bool = False
     state: str | None = None
     left: bool = False
+    _built: float | None = None
+    _told_at: float = float("-inf")
     _last_there: float = 0.0
     _expected: dict[str, tuple[str, str]] = field(default_factory=dict)
     _seen: dict[str, tuple[_Identity | None, bool]] = field(default_factory=dict)
@@ -157,17 +161,16 @@ class _Watched:
 
     def _look(self) -> None:
         identity = identity_of(self.file)
-        built = None
         if identity is None:
             if self.is_gone():
                 _leave(self)
                 return
-            self._conclude(None, False, "missing", built)
+            self._conclude(None, False, "missing")
             return
         if identity != self.identity:
             manifest = self._parse(identity)
             if manifest is None:
-                self._conclude(identity, False, "unreadable", built)
+                self._conclude(identity, False, "unreadable")
                 return
             self._expected, self._seen = _checksums(manifest), {}
             built = generated_at(manifest)
@@ -178,6 +181,8 @@ class _Watched:
                 self._hand_on(manifest)
         elif self.state in ("unreadable", "incomplete"):
             return
+        else:
+            built = self._built
         stale = self._has_sources() and any(
             self._differs(path, *expected) for path, expected in self._expected.items()
         )
@@ -212,10 +217,16 @@ class _Watched:
         self._seen[path] = (identity, differs)
         return differs
 
-    def _conclude(self, identity: _Identity | None, stale: bool, state: str, built: float | None) -> None:
+    def _conclude(
+        self, identity: _Identity | None, stale: bool, state: str, built: float | None = None
+    ) -> None:
         was_stale, was_state, was_identity = self.stale, self.state, self.identity
-        self.identity, self.stale, self.state = identity, stale, state
-        if (state, identity) != (was_state, was_identity) and not (state == "missing" and was_state is None):
+        self.identity, self.stale, self.state, self._built = identity, stale, state, built
+        changed = (state, identity) != (was_state, was_identity) and not (
+            state == "missing" and was_state is None
+        )
+        if changed or (built is not None and time.monotonic() - self._told_at >= _SAID_AGAIN):
+            self._told_at = time.monotonic()
             artifact_changed(ARTIFACT, state, built, warning=state != "ok")
         if stale != was_stale:
             board.told("manifest_stale", ARTIFACT, stale, self.key)

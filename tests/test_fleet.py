@@ -1,0 +1,126 @@
+"""An engine that does not answer as one of Prometheus does: the command says so, and nothing secret is shown.
+
+What real engines answer is in tests/stack/test_fleet.py.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from typer.testing import CliRunner
+
+from context_telemetry.cli.app import app
+from context_telemetry.conventions import names
+from context_telemetry.health import Sum
+from context_telemetry.health.fleet import Fleet, Unreachable
+
+Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
+SERVED = Sum(names.METRIC_DATAFACE_CONTEXT_SERVED)
+
+
+@contextmanager
+def server(answer: Answer) -> Iterator[str]:
+    """A server on loopback that answers every request by ``answer``."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            answer(self)
+
+        do_GET = do_POST
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as serving:
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{serving.server_address[1]}"
+        serving.shutdown()
+
+
+def says(body: bytes, code: int = 200, **headers: str) -> Answer:
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        handler.send_response(code)
+        for name, value in headers.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return answer
+
+
+def vector(*rows: tuple[dict[str, str], str]) -> bytes:
+    result = [{"metric": labels, "value": [0, value]} for labels, value in rows]
+    return json.dumps({"status": "success", "data": {"resultType": "vector", "result": result}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (says(b"<html>hello</html>"), "is no Prometheus API"),
+        (says(b'{"status": "success", "data": {"result": [{"labels": 1}]}}'), "is no Prometheus API"),
+        (says(b'{"status": "success"}'), "is no Prometheus API"),
+        (says(b'{"status": "error", "error": "too many samples"}'), "answers too many samples"),
+        (says(b'{"status": "error", "error": "unknown function"}', 422), "answers 422: unknown function"),
+        (says(b"not here", 404), "is this the address of the engine"),
+        (lambda handler: handler.wfile.write(b"\x00\x00\x00PRI * HTTP/2.0\r\n"), "is no Prometheus API"),
+    ],
+)
+def test_what_is_no_prometheus_is_said_to_be_none_and_exits_with_3(answer: Answer, said: str) -> None:
+    with server(answer) as url:
+        with pytest.raises(Unreachable, match=said):
+            Fleet(url, 60.0).added(SERVED)
+        assert CliRunner().invoke(app, ["status", "--prometheus", url]).exit_code == 3
+
+
+def test_nobody_who_listens_is_told_as_that() -> None:
+    with pytest.raises(Unreachable, match=r"does not answer .*: is the engine running"):
+        Fleet("http://127.0.0.1:9", 60.0).added(SERVED)
+
+
+@pytest.mark.parametrize(
+    "url", ["user:hunter2@prom:9090", "http://u:hunter2@", "ftp://u:hunter2@prom", "prom"]
+)
+def test_an_address_that_is_none_is_not_repeated_with_its_password(url: str) -> None:
+    with pytest.raises(Unreachable) as raised:
+        Fleet(url, 60.0)
+    assert "hunter2" not in str(raised.value)
+    assert "http://HOST:9090" in str(raised.value)
+
+
+def test_a_password_goes_to_the_engine_and_not_where_a_redirect_leads() -> None:
+    got: list[tuple[str, str | None]] = []
+
+    def elsewhere(handler: http.server.BaseHTTPRequestHandler) -> None:
+        got.append(("elsewhere", handler.headers.get("Authorization")))
+        says(vector())(handler)
+
+    with server(elsewhere) as other:
+
+        def here(handler: http.server.BaseHTTPRequestHandler) -> None:
+            got.append(("here", handler.headers.get("Authorization")))
+            says(b"", 302, Location=f"{other}/api/v1/query")(handler)
+
+        with server(here) as url:
+            fleet = Fleet(url.replace("//", "//u:hunter2@"), 60.0)
+            fleet.added(SERVED)
+            assert "hunter2" not in fleet.url
+    secret = "Basic " + base64.b64encode(b"u:hunter2").decode()
+    assert got == [("here", secret), ("elsewhere", None)]
+
+
+def test_a_surface_that_served_nothing_in_the_window_is_none_of_it() -> None:
+    rows = vector(({"dataface_surface": "mcp"}, "100"), ({"dataface_surface": "ide"}, "0"))
+    with server(says(rows)) as url:
+        assert Fleet(url, 60.0).added(SERVED) == {"mcp": 100.0}
+
+
+def test_all_of_the_past_is_no_window_for_an_engine() -> None:
+    done = CliRunner().invoke(app, ["status", "--prometheus", "http://127.0.0.1:9", "--since", "all"])
+    assert done.exit_code == 2
