@@ -21,6 +21,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_folder_that_is_not_there_answers_every_question_with_nothing(tmp_path: Path) -> None:
     history = History(tmp_path / "none")
     answers = [history.served(), history.traffic(), history.reasons(), history.calls(), history.sizes()]
+    answers += [history.objects_served()]
     answers += [
         history.ages(),
         history.durations(),
@@ -46,6 +47,26 @@ def test_entries_are_counted_by_surface_client_operation_and_outcome(folder: Pat
         ("mcp", "cursor", "tool.call", "ok"): 2,
         ("mcp", "codex", "tool.call", "degraded"): 1,
     }
+
+
+def test_faces_count_by_trace_and_tools_by_call_within_the_window(folder: Path) -> None:
+    process = Process(folder, now=NOW)
+    face = {"dataface.face": "faces/orders.yml"}
+    for ago in (7200.0, 30.0, 20.0):
+        render = Inner("dashboard.render", face, children=(Inner("query.execute", face),))
+        process.call(Call(ago=ago, tool="render_dashboard", attributes=face, inner=(render,)))
+    process.call(Call(ago=10.0, tool="execute_query"))
+    skipped = Inner("dashboard.search", {"dataface.face": "faces/broken.yml"})
+    process.call(Call(ago=5.0, tool="search_dashboards", inner=(skipped,)))
+    process.flush()
+    served = {(row.kind, row.name): row.count for row in History(folder, since=NOW - 3600).objects_served()}
+    assert served == {
+        ("face", "faces/orders.yml"): 2,
+        ("tool", "render_dashboard"): 2,
+        ("tool", "execute_query"): 1,
+        ("tool", "search_dashboards"): 1,
+    }
+    assert History(folder).objects_served()[0].count == 3
 
 
 def test_a_reason_has_its_count_its_times_and_the_last_trace(folder: Path) -> None:

@@ -212,6 +212,53 @@ FLEET_KEYS = {
     "indicators": "as in `status --json`",
     "reasons": "by `reason` and `surface`, the most first: `count`, `what_to_do`",
 }
+CONTRACT_KEYS = {
+    "schema": "`context-telemetry.contract/1`",
+    "exit_code": "0 it holds, 1 broken, 3 it cannot be read, or a source cannot; of `diff` 0 or 3",
+    "state": "`holds`, `broken` or `unknown`",
+    "reason": "the headline, in words",
+    "project": "`name` and `root`",
+    "contract": "the file, or the revision of it, that was compared with",
+    "whole": "whether the whole catalogue was compared, or only what is relied on",
+    "not_whole": "why not; null where it was",
+    "generated_at": "when it was looked",
+    "window_seconds": "the length of the recorded history that `served` counts; null is everything",
+    "recorded": "whether there is any recorded history",
+    "counts": "how many changes are `breaking`, `warning`, `info`, and how many `open` (breaking, and no exception "
+    "covers them)",
+    "changes": "`rule`, `level`, `direction`, `perspective`, `object`, `before`, `after`, `column`, `evidence`, "
+    "`table` (`source`, `schema`, `table`), `open`, `relied_on`, `who` (in words), `hits` (`kind`, `name`, `parts`, `served`), "
+    "`exception` (`rule`, `object`, `reason`, `until`, `line`)",
+    "unread": "sources that cannot be read: `name`, `type`, `why`",
+    "left_out": "sources that were left out on purpose: `name`, `type`",
+    "missing": "what the manifest declares and the warehouse has not: `source`, `schema`, `table`, `column`, `why`",
+    "unknown": "what consumers read and could not be told: `consumer`, `part`, `why`, `missing` (a name that leads "
+    "nowhere)",
+    "exceptions_over": "exceptions that have expired",
+    "exceptions_unneeded": "exceptions that cover no change",
+    "tools_compared": "whether tools and resources were compared",
+    "tools_unknown": "why not; null where they were",
+    "manifest_unknown": "why the manifest could not be read; null where it could",
+}
+SNAPSHOT_KEYS = {
+    "schema": "`context-telemetry.contract-snapshot/1`",
+    "project": "`name` and `root`",
+    "generated_at": "when it was taken",
+    "files": "what was written",
+    "changed": "whether anything is otherwise than before",
+    "tables": "how many tables the catalogue has",
+    "columns": "how many columns",
+    "relied_on": "how many `tables` and `columns` consumers rely on",
+    "consumers": "how many consumers",
+    "tools": "how many tools; null where they are not known",
+    "resources": "how many resources; null where they are not known",
+    "tools_unknown": "why not; null where they are",
+    "manifest_unknown": "why the manifest could not be read; null where it could",
+    "left_out": "as in `contract diff`",
+    "missing": "as in `contract diff`",
+    "unknown": "as in `contract diff`",
+    "unchecked": "views over other files or databases, whose columns are those that were recorded",
+}
 REPLAY_KEYS = {
     "schema": "`context-telemetry.replay/1`",
     "exit_code": "0 all sent, 1 something was rejected or broken, 2 usage, 3 unreachable, 130 interrupted",
@@ -267,6 +314,8 @@ DOCUMENTS = {
     "trace ID": TRACE_KEYS,
     "doctor": DOCTOR_KEYS,
     "replay": REPLAY_KEYS,
+    "contract diff": CONTRACT_KEYS,
+    "contract snapshot": SNAPSHOT_KEYS,
 }
 
 

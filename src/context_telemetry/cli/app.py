@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from context_telemetry.cli.contract import app as contract
 from context_telemetry.cli.ops import app as ops
 
 OK, UNHEALTHY, USAGE, UNKNOWN = 0, 1, 2, 3
@@ -20,6 +21,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(contract, name="contract")
 app.add_typer(ops, name="ops")
 
 Project = Annotated[

@@ -39,8 +39,8 @@ def status(seen: Status, exit_code: int) -> dict[str, Any]:
         "exit_code": exit_code,
         "project": {"name": seen.place.name, "root": str(seen.place.root)},
         "folder": str(seen.place.folder),
-        "generated_at": _iso(seen.now),
-        "since": None if history.since is None else _iso(history.since),
+        "generated_at": iso(seen.now),
+        "since": None if history.since is None else iso(history.since),
         "window_seconds": seen.seconds,
         "traffic": [
             {
@@ -71,7 +71,7 @@ def status(seen: Status, exit_code: int) -> dict[str, Any]:
         "ages": [_plain(row) for row in seen.facts.ages],
         "durations": [_plain(row) for row in history.durations()],
         "artifacts": [
-            {"time": _iso(event.time), **event.attributes}
+            {"time": iso(event.time), **event.attributes}
             for event in history.last_events(names.EVENT_DATAFACE_ARTIFACT_CHANGED, names.DATAFACE_ARTIFACT)
         ],
         "processes": [_plain(process) for process in seen.facts.processes],
@@ -89,7 +89,7 @@ def fleet(seen: FleetStatus, exit_code: int) -> dict[str, Any]:
         "exit_code": exit_code,
         "prometheus": seen.fleet.url,
         "labels": seen.fleet.labels,
-        "generated_at": _iso(seen.fleet.now()),
+        "generated_at": iso(seen.fleet.now()),
         "window_seconds": seen.fleet.seconds,
         "traffic": [asdict(row) for row in seen.served],
         "indicators": [_finding(each) for each in seen.verdict.findings],
@@ -155,12 +155,12 @@ _MOMENTS = frozenset({"time", "first", "last", "start", "end"})
 
 def _plain(record: Any) -> dict[str, Any]:
     return {
-        key: _iso(value) if key in _MOMENTS else list(value) if isinstance(value, tuple) else value
+        key: iso(value) if key in _MOMENTS else list(value) if isinstance(value, tuple) else value
         for key, value in asdict(record).items()
     }
 
 
-def _iso(moment: float) -> str:
+def iso(moment: float) -> str:
     """`2026-11-26T06:22:14.434000Z`: always as long, so that text sorts as time does."""
     told = datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="microseconds")
     return told.replace("+00:00", "Z")

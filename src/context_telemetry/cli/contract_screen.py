@@ -1,0 +1,332 @@
+"""How a contract's changes read: on a screen, as Markdown for a pull request, as a JSON document."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+from rich.table import Table
+from rich.text import Text
+
+from context_telemetry.cli import documents, text
+from context_telemetry.cli.place import Place
+from context_telemetry.cli.served_tools import Listed
+from context_telemetry.contract.catalogue import Missing
+from context_telemetry.contract.document import Contract, Excepted, dotted
+from context_telemetry.contract.file import CATALOGUE, NAME
+from context_telemetry.contract.impact import NEW, Hit, Recorded, who, words
+from context_telemetry.contract.judgement import Judged, Report
+from context_telemetry.contract.model import Level, UnknownUse
+from context_telemetry.contract.snapshot import Snapshot
+
+_STYLE: Final[Mapping[Level, str]] = {"breaking": "red", "warning": "yellow", "info": "dim"}
+_NAMED: Final = 20
+"""So many unknown uses or missing objects are listed; the JSON document has all of them."""
+
+show = documents.show
+
+
+# -- snapshot -------------------------------------------------------------------------------------
+
+
+def snapshot_lines(now: Snapshot, made: Contract, listed: Listed, changed: bool) -> Iterator[str]:
+    """What was accepted, and what could not be."""
+    tables, columns = made.counted
+    consumers = len({use.consumer for use in made.uses})
+    yield f"{NAME} and {CATALOGUE}: {'written' if changed else 'as they were'}"
+    yield (
+        f"{text.counted(consumers, 'consumer')} rely on {len(made.columns):,} of {text.counted(columns, 'column')} in "
+        f"{len(made.tables):,} of {text.counted(tables, 'table')}"
+    )
+    if made.tools is not None:
+        kept = "" if now.tools is not None else ", as they were accepted before"
+        yield (
+            f"{text.counted(len(made.tools), 'tool')} and {text.counted(len(made.resources or ()), 'resource')}{kept}"
+        )
+    else:
+        yield f"tools and resources are not in it: {listed.why}"
+    for state in now.unread:
+        yield f"! {state.name}: left out, so nothing of it is in the contract"
+    yield from _listed("! not known", [_unknown(each) for each in made.unknown])
+    yield from _listed("! declared and not served", [_missing(each) for each in made.missing])
+    yield from _listed("! views not checked", [".".join(each) for each in now.unchecked])
+
+
+def snapshot_document(
+    place: Place, now: Snapshot, made: Contract, listed: Listed, changed: bool
+) -> dict[str, Any]:
+    tables, columns = made.counted
+    return {
+        "schema": "context-telemetry.contract-snapshot/1",
+        "project": {"name": place.name, "root": str(place.root)},
+        "generated_at": documents.iso(time.time()),
+        "files": [str(place.root / NAME), str(place.root / CATALOGUE)],
+        "changed": changed,
+        "tables": tables,
+        "columns": columns,
+        "relied_on": {"tables": len(made.tables), "columns": len(made.columns)},
+        "consumers": len({use.consumer for use in made.uses}),
+        "tools": None if made.tools is None else len(made.tools),
+        "resources": None if made.resources is None else len(made.resources),
+        "tools_unknown": listed.why,
+        "manifest_unknown": now.manifest_problem,
+        "left_out": [{"name": state.name, "type": state.type} for state in now.unread],
+        "unknown": [_unknown_document(each) for each in made.unknown],
+        "missing": [_missing_document(each) for each in made.missing],
+        "unchecked": [dotted(each) for each in now.unchecked],
+    }
+
+
+# -- a report on a screen -------------------------------------------------------------------------
+
+
+def show_report(
+    place: Place, report: Report, listed: Listed, recorded: Recorded | None, *, every: bool
+) -> None:
+    """The headline, the changes (of a check: the breaking ones that somebody relies on), what is not known."""
+    console = text.console()
+    console.print(_headline(place, report, recorded))
+    shown = [each for each in report.changes if every or _matters(each)]
+    if shown:
+        console.print()
+        console.print(_table(shown, recorded))
+    if more := len(report.changes) - len(shown):
+        command = place.command("contract", "diff")
+        console.print(Text(f"and {text.counted(more, 'change')} that break nobody: {command}", "dim"))
+    for line in _notes(report, listed):
+        console.print(Text(line, "yellow" if line.startswith("!") else "dim"), soft_wrap=True)
+
+
+def _matters(judged: Judged) -> bool:
+    return judged.change.level == "breaking" and judged.relied_on
+
+
+def _headline(place: Place, report: Report, recorded: Recorded | None) -> Text:
+    state, style = _state(report)
+    head = Text.assemble((f" {state} ", f"bold reverse {style}"), " ", (place.name, "bold"))
+    head.append(f"  {_sum(report, recorded)}", style if report.open else "")
+    return head
+
+
+def _state(report: Report) -> tuple[str, str]:
+    return {0: ("HOLDS", "green"), 1: ("BROKEN", "red"), 3: ("UNKNOWN", "yellow")}[report.exit_code]
+
+
+def _sum(report: Report, recorded: Recorded | None) -> str:
+    """`2 breaking changes hit 4 dashboards, 3 of them opened 410 times this week`."""
+    if report.open:
+        told = text.counted(len(report.open), "breaking change")
+        if found := _everybody(report.open):
+            told += f" hit{'s' if len(report.open) == 1 else ''} {words(found, recorded)}"
+        return told
+    if report.unread:
+        named = ", ".join(state.name for state in report.unread)
+        return f"{text.counted(len(report.unread), 'source')} cannot be read: {named}"
+    counts = Counter(each.change.level for each in report.changes)
+    told = ", ".join(f"{counts[level]} {level}" for level in _STYLE if counts[level])
+    excepted = sum(each.exception is not None for each in report.changes)
+    return f"nothing breaks a consumer ({told or 'no change'}{f', {excepted} excepted' if excepted else ''})"
+
+
+def _everybody(changes: Sequence[Judged]) -> list[Hit]:
+    """Everybody hit by some changes, once."""
+    return list({hit.consumer: hit for each in changes for hit in each.hits}.values())
+
+
+def _table(changes: Sequence[Judged], recorded: Recorded | None) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("", no_wrap=True)
+    table.add_column("rule", no_wrap=True)
+    table.add_column("object, and who is hit", overflow="fold")
+    for each in changes:
+        change = each.change
+        told = Text(change.object, "bold" if each.open else "")
+        for line, style in _lines(each, recorded):
+            told.append(f"\n{line}", style)
+        table.add_row(Text(change.level, _STYLE[change.level]), change.rule, told)
+    return table
+
+
+def _lines(judged: Judged, recorded: Recorded | None) -> Iterator[tuple[str, str]]:
+    """What stands below an object, each line with its style."""
+    if became := _became(judged):
+        yield became, "dim"
+    if judged.change.rule not in NEW:
+        yield who(judged.change, judged.hits, recorded), ""
+    for hit in judged.hits:
+        if hit.consumer.kind != "tool":
+            yield f"  {_with_parts(hit)}", "dim"
+    if judged.exception:
+        yield f"accepted until {judged.exception.until}: {judged.exception.reason}", "green"
+
+
+def _became(judged: Judged) -> str:
+    change = judged.change
+    if change.before is None and change.after is None:
+        return change.evidence
+    before = None if change.before == change.object else change.before or "nothing"
+    told = f"{before or 'now'} {'->' if before else ''} {change.after or 'nothing'}".replace("  ", " ")
+    return f"{told} ({change.evidence})" if change.evidence else told
+
+
+def _with_parts(hit: Hit) -> str:
+    return f"{hit.consumer.name} ({', '.join(hit.parts)})" if hit.parts else hit.consumer.name
+
+
+def _notes(report: Report, listed: Listed) -> Iterator[str]:
+    yield from _listed("! not known", [_unknown(each) for each in report.unknown])
+    yield from _listed("! declared and not served", [_missing(each) for each in report.missing])
+    for state in report.left_out:
+        yield f"{state.name}: left out of the contract, so nothing is compared"
+    if not report.tools_known:
+        yield f"tools and resources were not compared: {_no_tools(report, listed)}"
+
+
+def _no_tools(report: Report, listed: Listed) -> str:
+    return listed.why or "the contract has none"
+
+
+def _listed(title: str, lines: Sequence[str]) -> Iterator[str]:
+    for line in lines[:_NAMED]:
+        yield f"{title}: {line}"
+    if len(lines) > _NAMED:
+        yield f"{title}: and {len(lines) - _NAMED:,} more"
+
+
+def _unknown(use: UnknownUse) -> str:
+    return f"{use.consumer.name}{f' ({use.part})' if use.part else ''}: {use.why}"
+
+
+def _missing(missing: Missing) -> str:
+    return f"{dotted((*missing.table, *([missing.column] if missing.column else [])))}: {missing.why}"
+
+
+# -- Markdown -------------------------------------------------------------------------------------
+
+
+def markdown(report: Report, listed: Listed, recorded: Recorded | None, *, every: bool) -> str:
+    """For a pull request: a table of changes, and whom each breaking one hits."""
+    lines = ["### Context contract: " + _cell(_sum(report, recorded)), ""]
+    shown = [each for each in report.changes if every or _matters(each)]
+    if shown:
+        lines += ["| level | rule | object | before, after | who is hit |", "| --- | --- | --- | --- | --- |"]
+        for each in shown:
+            change = each.change
+            told = who(change, each.hits, recorded)
+            if each.exception:
+                told += f"; accepted until {each.exception.until}: {each.exception.reason}"
+            level = f"**{change.level}**" if each.open else change.level
+            cells = (level, f"`{change.rule}`", _code(change.object), _cell(_became(each)), _cell(told))
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    named = [each for each in shown if _matters(each) and any(hit.parts for hit in each.hits)]
+    if named:
+        lines += ["<details><summary>Who is hit</summary>", ""]
+        for each in named:
+            lines.append(f"- {_code(each.change.object)}")
+            lines += [f"  - {_hit(hit)}" for hit in each.hits]
+        lines += ["", "</details>", ""]
+    notes = [note.removeprefix("! ") for note in _notes(report, listed)]
+    notes += [f"{state.name}: cannot be read: {state.unread}" for state in report.unread]
+    lines += [f"- {_cell(note)}" for note in notes]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _hit(hit: Hit) -> str:
+    parts = ": " + ", ".join(map(_code, hit.parts)) if hit.parts else ""
+    return _code(hit.consumer.name) + parts + ("" if hit.served is None else f" ({hit.served:,})")
+
+
+def _cell(words_: str) -> str:
+    """As text of a table's cell: no column, tag or line begins in it."""
+    escaped = words_.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")
+    return " ".join(escaped.split())
+
+
+def _code(name: str) -> str:
+    plain = " ".join(name.replace("|", "\\|").split())
+    return f"`` {plain} ``" if "`" in plain else f"`{plain}`"
+
+
+# -- JSON -----------------------------------------------------------------------------------------
+
+
+def document(
+    place: Place,
+    report: Report,
+    listed: Listed,
+    recorded: Recorded | None,
+    seconds: float | None,
+    exit_code: int,
+) -> dict[str, Any]:
+    """Of `diff` and of `check`: all that is known, whatever the screen shows."""
+    counts = Counter(each.change.level for each in report.changes)
+    return {
+        "schema": "context-telemetry.contract/1",
+        "exit_code": exit_code,
+        "state": _state(report)[0].lower(),
+        "reason": _sum(report, recorded),
+        "project": {"name": place.name, "root": str(place.root)},
+        "contract": report.accepted.name,
+        "whole": report.accepted.whole,
+        "not_whole": report.accepted.note,
+        "generated_at": documents.iso(time.time()),
+        "window_seconds": seconds,
+        "recorded": recorded is not None,
+        "counts": {**{level: counts[level] for level in _STYLE}, "open": len(report.open)},
+        "changes": [_change(each, recorded) for each in report.changes],
+        "unread": [{"name": state.name, "type": state.type, "why": state.unread} for state in report.unread],
+        "left_out": [{"name": state.name, "type": state.type} for state in report.left_out],
+        "missing": [_missing_document(each) for each in report.missing],
+        "unknown": [_unknown_document(each) for each in report.unknown],
+        "exceptions_over": [_exception(each) for each in report.over],
+        "exceptions_unneeded": [_exception(each) for each in report.unneeded],
+        "tools_compared": report.tools_known,
+        "tools_unknown": None if report.tools_known else _no_tools(report, listed),
+        "manifest_unknown": report.now.manifest_problem,
+    }
+
+
+def _change(judged: Judged, recorded: Recorded | None) -> dict[str, Any]:
+    change = judged.change
+    plain = asdict(change)
+    table = plain.pop("table")
+    return {
+        **plain,
+        "table": None if table is None else dict(zip(("source", "schema", "table"), table, strict=True)),
+        "evidence": change.evidence or None,
+        "open": judged.open,
+        "relied_on": judged.relied_on,
+        "who": who(change, judged.hits, recorded),
+        "hits": [
+            {
+                "kind": hit.consumer.kind,
+                "name": hit.consumer.name,
+                "parts": list(hit.parts),
+                "served": hit.served,
+            }
+            for hit in judged.hits
+        ],
+        "exception": None if judged.exception is None else _exception(judged.exception),
+    }
+
+
+def _exception(excepted: Excepted) -> dict[str, Any]:
+    return {**asdict(excepted), "until": excepted.until.isoformat()}
+
+
+def _missing_document(missing: Missing) -> Mapping[str, Any]:
+    return {
+        "source": missing.table.source,
+        "schema": missing.table.schema,
+        "table": missing.table.table,
+        "column": missing.column,
+        "why": missing.why,
+    }
+
+
+def _unknown_document(use: UnknownUse) -> Mapping[str, Any]:
+    return {"consumer": use.consumer.name, "part": use.part or None, "why": use.why, "missing": use.missing}
