@@ -85,13 +85,21 @@ def test_nobody_who_listens_is_told_as_that() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["user:hunter2@prom:9090", "http://u:hunter2@", "ftp://u:hunter2@prom", "prom"]
+    "url",
+    [
+        "user:hunter2@prom:9090",
+        "http://u:hunter2@",
+        "ftp://u:hunter2@prom",
+        "prom:9090",
+        "http://prom:99999",
+        "http://prom/?token=hunter2",
+    ],
 )
 def test_an_address_that_is_none_is_not_repeated_with_its_password(url: str) -> None:
-    with pytest.raises(Unreachable) as raised:
+    with pytest.raises(ValueError, match="http://HOST:9090") as raised:
         Fleet(url, 60.0)
     assert "hunter2" not in str(raised.value)
-    assert "http://HOST:9090" in str(raised.value)
+    assert CliRunner().invoke(app, ["status", "--prometheus", url]).exit_code == 2
 
 
 def test_a_password_goes_to_the_engine_and_not_where_a_redirect_leads() -> None:

@@ -383,7 +383,48 @@ def test_another_receiver_gets_everything_and_another_spelling_of_one_nothing(
     record(shop)
     assert shop.replay("--to", receiver.url).told["spans"] == 120
     assert shop.replay("--to", f"{receiver.url.replace('http', 'HTTP')}/").told["spans"] == 0
+    assert shop.replay("--to", receiver.url.replace("127.0.0.1", "localhost")).told["spans"] == 0
     assert shop.replay("--to", f"{receiver.url}/other").told["spans"] == 120
+
+
+def test_each_tenant_of_one_receiver_gets_everything(shop: Shop, receiver: Receiver) -> None:
+    record(shop)
+    for headers in ("X-Scope-OrgID=a", "X-Scope-OrgID=b", "", "authorization=Basic YTpvbmU="):
+        first = shop.replay("--to", receiver.url, OTEL_EXPORTER_OTLP_HEADERS=headers)
+        assert first.told["spans"] == 120, headers
+        assert shop.replay("--to", receiver.url, OTEL_EXPORTER_OTLP_HEADERS=headers).told["spans"] == 0
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("authorization=Bearer old", "authorization=Bearer new"),
+        ("authorization=Basic YTpvbmU=", "authorization=basic YTp0d28="),  # a:one, a:two
+        ("authorization=Basic no-base64", "authorization=Basic neither"),
+        ("X-Scope-OrgID=a,x-more=1", "x-more=1,x-scope-orgid=a"),
+    ],
+)
+def test_a_renewed_token_or_another_spelling_of_the_headers_makes_no_new_receiver(
+    one: str, other: str
+) -> None:
+    first, second = (
+        Endpoint.of(SIGNALS[0], None, {"OTEL_EXPORTER_OTLP_HEADERS": headers}) for headers in (one, other)
+    )
+    assert first.key == second.key
+
+
+def test_the_names_of_this_machine_are_one_receiver_and_its_ports_are_several() -> None:
+    keys = [
+        Endpoint.of(SIGNALS[0], to, {}).key
+        for to in (
+            "http://localhost:4318",
+            "http://127.0.0.1:4318",
+            "http://[::1]:4318/",
+            "http://LOCALHOST:4318",
+        )
+    ]
+    assert len(set(keys)) == 1
+    assert Endpoint.of(SIGNALS[0], "http://localhost:4319", {}).key not in keys
 
 
 # What the files have that cannot be sent
@@ -663,6 +704,59 @@ def test_tls_is_checked_against_the_certificate_that_the_variable_names(shop: Sh
         assert len(receiver.spans) == 120
 
 
+# Reaches this machine like an address on loopback, but is none: what the environment says to `requests` holds for it.
+_NOT_LOOPBACK = "0.0.0.0"
+_NO_PROXY = {"NO_PROXY": _NOT_LOOPBACK, "no_proxy": _NOT_LOOPBACK}
+
+
+def test_the_certificate_holds_whatever_the_environment_has_for_other_programs(
+    shop: Shop, tmp_path: Path
+) -> None:
+    record(shop)
+    own, key = certificate(tmp_path)
+    (tmp_path / "others").mkdir()
+    others, _ = certificate(tmp_path / "others")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own, key)
+    for receiver in serve(context):
+        told = shop.replay(
+            "--to",
+            receiver.url.replace("127.0.0.1", _NOT_LOOPBACK),
+            OTEL_EXPORTER_OTLP_CERTIFICATE=str(own),
+            REQUESTS_CA_BUNDLE=str(others),
+            **_NO_PROXY,
+        )
+        assert told.code == 0, told.stderr
+        assert len(receiver.spans) == 120
+
+
+@pytest.mark.parametrize(
+    ("user", "headers", "sent"),
+    [
+        ("", "authorization=Bearer mine", "Bearer mine"),
+        ("", "", None),
+        ("a:one@", "", "Basic YTpvbmU="),
+        ("a:one@", "authorization=Bearer mine", "Basic YTpvbmU="),
+    ],
+)
+def test_who_asks_is_said_by_the_address_or_the_headers_and_never_by_netrc(
+    shop: Shop, receiver: Receiver, tmp_path: Path, user: str, headers: str, sent: str | None
+) -> None:
+    record(shop)
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"machine {_NOT_LOOPBACK} login somebody password else\n", "utf-8")
+    netrc.chmod(0o600)
+    told = shop.replay(
+        "--to",
+        receiver.url.replace("127.0.0.1", f"{user}{_NOT_LOOPBACK}"),
+        OTEL_EXPORTER_OTLP_HEADERS=headers,
+        NETRC=str(netrc),
+        **_NO_PROXY,
+    )
+    assert told.code == 0, told.stderr
+    assert {headers.get("authorization") for _, headers in receiver.requests} == {sent}
+
+
 def certificate(folder: Path) -> tuple[Path, Path]:
     """A certificate for 127.0.0.1 that it signed itself, and its key."""
     from datetime import datetime, timedelta, timezone
@@ -675,6 +769,9 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.now(timezone.utc)
+    names = x509.SubjectAlternativeName(
+        [x509.IPAddress(ip_address(each)) for each in ("127.0.0.1", _NOT_LOOPBACK)]
+    )
     made = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -683,7 +780,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
         .serial_number(1)
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(names, critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

@@ -227,8 +227,8 @@ CONTRACT_KEYS = {
     "counts": "how many changes are `breaking`, `warning`, `info`, and how many `open` (breaking, and no exception "
     "covers them)",
     "changes": "`rule`, `level`, `direction`, `perspective`, `object`, `before`, `after`, `column`, `evidence`, "
-    "`table` (`source`, `schema`, `table`), `open`, `relied_on`, `who` (in words), `hits` (`kind`, `name`, `parts`, `served`), "
-    "`exception` (`rule`, `object`, `reason`, `until`, `line`)",
+    "`table` (`source`, `schema`, `table`), `open`, `relied_on`, `who` (in words), "
+    "`hits` (`kind`, `name`, `parts`, `served`), `exception` (`rule`, `object`, `reason`, `until`, `line`)",
     "unread": "sources that cannot be read: `name`, `type`, `why`",
     "left_out": "sources that were left out on purpose: `name`, `type`",
     "missing": "what the manifest declares and the warehouse has not: `source`, `schema`, `table`, `column`, `why`",

@@ -46,7 +46,7 @@ TESTED = (
     ":!src/context_telemetry/pipeline/replay",
     "tests/releases",
     "tests/standin",
-    "tests/*.py",
+    ":(glob)tests/*.py",
     ":!tests/test_*.py",
     "constraints.txt",
 )

@@ -20,7 +20,7 @@ from context_telemetry.ops import build
 from context_telemetry.rehearsal import driver, sample
 from context_telemetry.rehearsal.fault import Fault
 from context_telemetry.rehearsal.faults import fault
-from tools.stack import Page, Stack, StackError, wait_until
+from tools.stack import Page, Stack, StackError, exit_on_sigterm, wait_until
 
 FAULT = "column_dropped"
 ALERT = "DatafaceDegradedRatio"
@@ -119,6 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--window", type=float, default=300.0, help="seconds of the objectives' window (default: 300)"
     )
     chosen = parser.parse_args(arguments)
+    exit_on_sigterm()
     with tempfile.TemporaryDirectory(prefix="context-telemetry-page-") as folder:
         try:
             show(Path(folder), chosen.window, lambda words: print(words, flush=True))

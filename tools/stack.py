@@ -377,13 +377,15 @@ class Stack:
         env: Mapping[str, str] | None = None,
         overlays: Sequence[Path] = (),
         scrape: str | None = None,
+        gateways: Sequence[str] = (),
     ) -> Iterator[Stack]:
         """Starts ``parts`` of `PARTS` and ends them afterwards; logs and data are in ``folder``.
 
         The files that are run are those of ``ops_dir`` (default: built from the defaults) byte for byte: ports are
         environment variables of the Collector, flags of the others, and `collector/targets/` for Prometheus. ``env``
         is for the gateway, ``overlays`` are further configurations for it. ``scrape`` (as `1s`) is for tests that
-        cannot wait: Prometheus then runs the same file with that interval. Raises StackError.
+        cannot wait: Prometheus then runs the same file with that interval. ``gateways`` are the `otlp_grpc` of
+        gateways elsewhere, for the agent beside its own. Raises StackError.
         """
         unknown = set(parts) - set(PARTS)
         if unknown:
@@ -396,6 +398,8 @@ class Stack:
                     continue
                 if part == "collector":
                     stack._gateway(env or {}, overlays)
+                elif part == "agent":
+                    stack._agent(gateways)
                 elif part == "prometheus":
                     stack._prometheus(scrape)
                 else:
@@ -467,9 +471,9 @@ class Stack:
         for target, addresses in targets.items():
             self._target(target, addresses)
 
-    def _agent(self) -> None:
-        gateway = self.otlp_grpc.removeprefix("http://")
-        self._collector("agent", "agent.yaml", {"GATEWAYS": json.dumps([gateway])}, ())
+    def _agent(self, others: Sequence[str]) -> None:
+        gateways = [each.removeprefix("http://") for each in (self.otlp_grpc, *others) if each]
+        self._collector("agent", "agent.yaml", {"GATEWAYS": json.dumps(gateways)}, ())
 
     def _jaeger(self) -> None:
         otlp, query_http, query_grpc, health = free_ports(4)
@@ -588,8 +592,19 @@ def _copied(ops_dir: Path | None, to: Path) -> Path:
     return to
 
 
+def exit_on_sigterm() -> None:
+    """From now on SIGTERM ends this process as an exit does: what it has started is ended, too."""
+
+    def leave(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a second one does not end the ending
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
 def main() -> int:
-    """Starts the whole stack for a look, says where everything is, and ends it with Ctrl-C."""
+    """Starts the whole stack for a look, says where everything is, and ends it with Ctrl-C or SIGTERM."""
+    exit_on_sigterm()
     folder = CACHE / "running"
     shutil.rmtree(folder, ignore_errors=True)
     try:

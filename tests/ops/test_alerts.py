@@ -12,7 +12,7 @@ import yaml
 from context_telemetry.health.indicators import INDICATORS
 from context_telemetry.health.promql import duration
 from context_telemetry.limits import Limits, Objectives
-from context_telemetry.ops import alert_routes, alert_tests, alerts, expressions, inputs, owners
+from context_telemetry.ops import alert_routes, alert_tests, alerts, inputs, owners, series_names
 from context_telemetry.ops.alerts import BURNS, threshold
 from context_telemetry.ops.inputs import Inputs
 
@@ -44,6 +44,7 @@ def test_every_indicator_has_a_ticket_and_one_that_pages_has_a_page_of_the_same_
     others = made - {(each.alert, severity) for each in INDICATORS for severity in ("page", "ticket")}
     assert others == {
         ("DatafaceCollectorDown", "page"),
+        ("DatafaceCollectorDown", "ticket"),
         ("DatafaceCollectorRefusing", "ticket"),
         ("DatafaceCollectorExportFailing", "ticket"),
         ("DatafaceCollectorQueueFilling", "ticket"),
@@ -122,7 +123,7 @@ def test_no_expression_is_evaluated_twice_and_what_is_recorded_is_read() -> None
         (rule["record"], str(rule.get("labels")), rule["expr"]) for rule in rules() if "record" in rule
     ]
     assert len({expr for *_, expr in recorded}) == len(recorded)
-    read = {name for rule in rules() for name in expressions.series_in(rule["expr"])}
+    read = {name for rule in rules() for name in series_names.series_in(rule["expr"])}
     assert {record for record, *_ in recorded} <= read
     windows = {
         duration(part * 3600)
@@ -137,12 +138,12 @@ def test_no_expression_is_evaluated_twice_and_what_is_recorded_is_read() -> None
 def test_rules_read_only_series_that_the_conventions_the_collector_or_other_rules_make() -> None:
     read = {str(rule.get("alert") or rule["record"]): str(rule["expr"]) for rule in rules()}
     made = {rule["record"] for rule in rules() if "record" in rule}
-    assert expressions.unknown(read, made) == []
+    assert series_names.unknown(read, made) == []
 
 
 def test_an_expression_about_a_series_that_nobody_makes_is_told_with_the_likeliest() -> None:
     read = {"rules.yaml: DatafaceX": "sum(rate(dataface_degradation_total[5m])) > 0"}
-    assert expressions.unknown(read, ()) == [
+    assert series_names.unknown(read, ()) == [
         "rules.yaml: DatafaceX: there is no series dataface_degradation_total; "
         "did you mean dataface_degradations_total?"
     ]
@@ -164,7 +165,7 @@ def test_an_expression_about_a_series_that_nobody_makes_is_told_with_the_likelie
     ],
 )
 def test_the_series_of_an_expression_are_found(expression: str, names: tuple[str, ...]) -> None:
-    assert expressions.series_in(expression) == set(names)
+    assert series_names.series_in(expression) == set(names)
 
 
 # -- what is told --------------------------------------------------------------------------------------------
@@ -196,6 +197,15 @@ def test_a_page_about_a_surface_leads_to_the_traces_of_that_surface_and_outcome(
     )
 
 
+@pytest.mark.parametrize("name", ["DatafaceHooksLost", "DatafaceSettingsWrong"])
+def test_what_processes_say_again_and_again_is_told_without_how_often(name: str) -> None:
+    told = firing()[name, "ticket"]["annotations"]["summary"]
+    assert "$value" not in told
+    assert ", as processes said in the last 1h" in told
+    shorter = firing(with_objectives(window=600))[name, "ticket"]["annotations"]["summary"]
+    assert ", as processes said in the last 1h" in shorter  # they say it every half hour
+
+
 def test_what_is_filled_in_is_in_the_page() -> None:
     text = owners.default_text().replace("    names: []", "    names: [Role Holder]", 1)
     text = text.replace('    contact: ""', '    contact: "+00 000"', 1)
@@ -221,6 +231,15 @@ def test_every_owner_has_a_route_for_every_severity_and_all_else_goes_to_the_def
     assert routes[('alertname="DatafaceWatchdog"',)] == "watchdog"
     assert made["route"]["receiver"] == "launch-coordinator-ticket"
     assert {each["name"] for each in made["receivers"]} == set(routes.values())
+
+
+def test_only_a_collector_that_is_down_altogether_takes_the_place_of_silence() -> None:
+    (rule,) = [
+        each
+        for each in alert_routes.configuration(DEFAULTS)["inhibit_rules"]
+        if 'alertname="DatafaceCollectorDown"' in each["source_matchers"]
+    ]
+    assert 'severity="page"' in rule["source_matchers"]
 
 
 def test_each_kind_of_receiver_reads_its_secret_from_a_file() -> None:
@@ -257,4 +276,5 @@ def test_a_role_with_two_receivers_is_told_by_both() -> None:
 
 
 def test_the_same_inputs_give_the_same_files() -> None:
-    assert alerts.files(inputs.defaults()) == alerts.files(inputs.defaults())
+    for generator in (alerts, alert_tests, alert_routes):
+        assert generator.files(inputs.defaults()) == generator.files(inputs.defaults())

@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 
 from context_telemetry.cli.ops import app
 from context_telemetry.health.indicators import INDICATORS
-from context_telemetry.ops import alerts, build, check, inputs, owners
+from context_telemetry.ops import alerts, build, check, inputs, owners, support
+from context_telemetry.ops.alert_wording import Alert
 from context_telemetry.ops.build import BuildError
 from context_telemetry.ops.check import Looked
 
@@ -84,15 +85,11 @@ def test_a_build_in_another_process_writes_the_same_bytes(folder: Path, tmp_path
 def test_an_alert_without_a_runbook_and_a_panel_about_nothing_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    always = alerts.watchdog()
     lost = [
-        alerts.Alert(
-            "DatafaceNew", "ticket", "telemetry", "", "dataface_contxt_served_total > 1", 0.0, "x", by=()
-        )
+        Alert("DatafaceNew", "ticket", "telemetry", "", "dataface_contxt_served_total > 1", 0.0, "x", by=())
     ]
     monkeypatch.setattr(alerts, "of_collector", lambda objectives: lost)
-    monkeypatch.setattr(alerts, "watchdog", lambda: always)
-    monkeypatch.setattr(build, "GENERATORS", ("support",))
+    monkeypatch.setattr(build, "GENERATORS", (support.files,))
     with pytest.raises(BuildError) as raised:
         build.generate(inputs.defaults())
     assert (
@@ -204,6 +201,19 @@ def test_a_build_that_is_killed_while_it_writes_beside_is_undone_by_the_next(fol
     before = {path: text for path, text in state(folder).items() if not path.startswith(".ops-build.new")}
     build.build(folder)
     assert state(folder) == before
+
+
+def test_what_was_interrupted_and_cannot_be_finished_is_told_as_any_other_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / ".ops-build.new").mkdir()
+
+    def refused(path: Path) -> None:
+        raise OSError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(build, "recover", refused)
+    done = ops("build", folder)
+    assert (done.exit_code, f"{folder}: cannot be written: permission denied" in done.stderr) == (1, True)
 
 
 # -- what belongs to others ----------------------------------------------------------------------------------
@@ -383,9 +393,26 @@ def test_wrong_usage_is_2(arguments: tuple[str, ...]) -> None:
     assert ops(*arguments).exit_code == 2
 
 
-def test_a_check_of_nothing_is_1_and_says_how_to_make_it(tmp_path: Path) -> None:
+def test_a_path_that_is_not_there_is_wrong_usage_and_says_what_to_do(tmp_path: Path) -> None:
     done = ops("check", tmp_path / "ops")
-    assert (done.exit_code, f"`context-telemetry ops build {tmp_path / 'ops'}` makes it" in done.stderr) == (
-        1,
-        True,
-    )
+    assert done.exit_code == 2
+    assert f"`context-telemetry ops build {tmp_path / 'ops'}` makes it" in done.stderr
+    for option in ("--owners", "--limits"):
+        done = ops("build", tmp_path / "ops", option, tmp_path / "none.yaml")
+        told = f"{tmp_path / 'none.yaml'}: there is no such file; correct the path"
+        assert (done.exit_code, told in done.stderr) == (2, True)
+    assert not (tmp_path / "ops").exists()
+
+
+def test_a_file_that_is_there_and_cannot_be_used_is_1(tmp_path: Path) -> None:
+    (tmp_path / "owners.yaml").write_bytes(b"\xff")
+    for arguments in (("check", tmp_path / "owners.yaml"), ("build", tmp_path / "ops", "--owners", tmp_path)):
+        assert ops(*arguments).exit_code == 1
+
+
+def test_routes_without_their_message_are_wrong_although_amtool_accepts_them(folder: Path) -> None:
+    (folder / "alerts" / "message.tmpl").unlink()
+    told = [each.found for each in _wrong(folder) if each.name == "message"]
+    assert told == [
+        f"{folder / 'alerts' / 'message.tmpl'} is not there: Alertmanager can write no message, and sends none"
+    ]

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +17,9 @@ import yaml
 
 from context_telemetry.conventions import names
 from context_telemetry.conventions.metric import Metric
-from context_telemetry.ops import collector, derivation
-from context_telemetry.ops.inputs import defaults
+from context_telemetry.limits.model import Limits, Objectives
+from context_telemetry.ops import alert_routes, collector, derivation, owners
+from context_telemetry.ops.inputs import Inputs, defaults
 from context_telemetry.pipeline import guard
 
 FILES = collector.files(defaults())
@@ -165,6 +173,35 @@ def test_a_slow_trace_is_told_by_a_boundary_of_every_histogram_of_seconds_that_h
     assert all(collector.SLOW_SECONDS in known[name] for name in of_calls)
 
 
+def test_a_stricter_objective_keeps_the_traces_that_its_alert_points_at() -> None:
+    def slow(seconds: float) -> tuple[int, str]:
+        what = replace(defaults(), limits=Limits(objectives=Objectives(context_duration=seconds)))
+        built = collector.files(what)
+        (policy,) = (
+            each
+            for each in yaml.safe_load(built["collector/gateway.yaml"])["processors"]["tail_sampling"][
+                "policies"
+            ]
+            if each["name"] == "slow"
+        )
+        (said,) = re.findall(r"or of (\S+) s and longer", built["collector/README.md"])
+        return policy["latency"]["threshold_ms"], said
+
+    # The policy compares whole milliseconds, and keeps what has more.
+    assert slow(0.5) == (499, "0.5")
+    assert slow(5) == (4999, "5")
+    assert slow(30) == (collector.SLOW_SECONDS * 1000 - 1, "5")
+
+
+def test_events_go_to_one_gateway_by_what_a_resource_has_on_a_series() -> None:
+    agent = read("agent.yaml")
+    (name,) = agent["service"]["pipelines"]["logs"]["exporters"]
+    exporter = agent["exporters"][name]
+    assert exporter["routing_key"] == "attributes"
+    assert exporter["routing_attributes"] == list(derivation.RESOURCE_LABELS)
+    assert exporter["sending_queue"]["num_consumers"] == 1  # a gauge has what came last
+
+
 def test_a_metric_by_a_list_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     row = next(metric for metric in names.METRICS if metric.name == "dataface.degradations")
     endless = row._replace(
@@ -190,3 +227,136 @@ def test_the_readme_has_every_file_and_every_variable() -> None:
     for name in CONFIGURATIONS:
         for variable in re.findall(r"\$\{env:(\w+)", FILES[f"collector/{name}"]):
             assert variable == "HOSTNAME" or f"`{variable}`" in readme, variable
+
+
+# The stack in containers
+
+
+SECRETS = """\
+  catalogue: {kind: webhook, url_file: /run/secrets/hook, credentials_file: token}
+  ai-context: {kind: slack, api_url_file: ../secrets/slack}
+  dashboards: {kind: pagerduty, routing_key_file: "/run/secrets/$key"}
+  editor: {kind: email, to: a@b.example, from: c@b.example, smarthost: "m.example:25", auth_username: c,
+    auth_password_file: /run/secrets/mail}
+  telemetry: {kind: webhook, url: "http://localhost:5002/"}
+  launch: {kind: webhook, url: "http://127.0.0.1:5001/"}
+  support: {kind: webhook, url: "https://hooks.example/"}
+  watchdog: {kind: webhook, url: "http://[::1]:5002/"}
+"""
+
+
+def with_secrets() -> Inputs:
+    """Every receiver that reads a file, and webhooks on this machine and elsewhere."""
+    text = owners.default_text().partition("receivers:\n")[0] + f"receivers:\n{SECRETS}"
+    return replace(defaults(), owners=owners.loads(text, "owners.yaml"), owners_text=text)
+
+
+@dataclass(frozen=True)
+class Container:
+    """What a service of compose.yaml finds under a path."""
+
+    service: dict[str, Any]
+
+    @property
+    def mounts(self) -> Iterator[tuple[str, str]]:
+        """(path in the container, path on the host seen from `collector/`); that of an inline file is empty."""
+        for volume in self.service.get("volumes", ()):
+            short = isinstance(volume, str)
+            source, target = volume.split(":")[:2] if short else (volume["source"], volume["target"])
+            if "/" in source:  # else it is a volume of Docker's, for data
+                yield target.replace("$$", "$"), source.replace("$$", "$")
+        for each in self.service.get("configs", ()):
+            yield each["target"], ""
+
+    def host(self, path: str) -> str | None:
+        """What is there, seen from the built folder: "" for an inline file, None where nothing is mounted."""
+        for target, source in self.mounts:
+            if path == target or path.startswith(f"{target}/"):
+                return source and posixpath.normpath(
+                    posixpath.join("collector", source + path[len(target) :])
+                )
+        return None
+
+    @property
+    def configuration(self) -> str:
+        """The path that its command names."""
+        (found,) = (
+            each.removeprefix("--config.file=") for each in self.service["command"] if each.endswith(".yaml")
+        )
+        return str(found)
+
+
+def named(document: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every file that a configuration of Prometheus or Alertmanager names, with its key."""
+    if isinstance(document, dict):
+        for inner, value in document.items():
+            yield from named(value, inner)
+    elif isinstance(document, list):
+        for value in document:
+            yield from named(value, key)
+    elif key.endswith("_file") or key in ("templates", "rule_files", "files"):
+        yield key, document
+
+
+@pytest.mark.parametrize("service", ["prometheus", "alertmanager", "collector"])
+@pytest.mark.parametrize("what", [defaults(), with_secrets()], ids=["defaults", "secrets"])
+def test_every_file_that_a_configuration_names_is_in_its_container(what: Inputs, service: str) -> None:
+    built = {**collector.files(what), **alert_routes.files(what), "alerts/rules.yaml": ""}
+    container = Container(yaml.safe_load(built["collector/compose.yaml"])["services"][service])
+    configuration = container.configuration
+    text = built[container.host(configuration) or ""]
+    if service == "collector":
+        return  # the files that it names are its data
+    for key, path in named(yaml.safe_load(text)):
+        found = container.host(posixpath.normpath(posixpath.join(posixpath.dirname(configuration), path)))
+        if key.endswith("_file"):  # a secret: not built, and at an absolute path the same file as on the host
+            assert found in (path, posixpath.normpath(f"alerts/{path}")), path
+        else:
+            assert found == "" or found in built, path
+
+
+def test_all_kinds_of_files_are_among_those_that_are_looked_for() -> None:
+    alertmanager = yaml.safe_load(alert_routes.files(with_secrets())["alerts/alertmanager.yaml"])
+    assert {path for _, path in named(alertmanager)} == {
+        "message.tmpl",
+        "/run/secrets/hook",
+        "token",
+        "../secrets/slack",
+        "/run/secrets/$key",
+        "/run/secrets/mail",
+    }
+    assert ("rule_files", "../alerts/rules.yaml") in named(read("prometheus.yaml"))
+    assert ("files", "targets/derived.yaml") in named(read("prometheus.yaml"))
+
+
+def test_webhooks_on_loopback_are_answered_in_the_network_of_alertmanager(tmp_path: Path) -> None:
+    compose = yaml.safe_load(collector.files(with_secrets())["collector/compose.yaml"])
+    pages = compose["services"]["pages"]
+    assert pages["network_mode"] == "service:alertmanager"
+    assert pages["command"][2:] == ["5001", "5002"]
+    script = tmp_path / "pages.py"
+    script.write_text(
+        compose["configs"]["pages"]["content"].replace(
+            "int(port)), Page)", "0), Page); print(server.server_port)"
+        ),
+        "utf-8",
+    )
+    command = [sys.executable, "-u", str(script), "5001"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            port = int(process.stdout.readline())
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/catalogue-owner", b'{"alerts": []}')
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                assert answer.status == 200
+            assert process.stdout.readline() == '/catalogue-owner {"alerts": []}\n'
+        finally:
+            process.kill()
+
+
+def test_nothing_waits_for_pages_where_all_webhooks_are_elsewhere() -> None:
+    text = re.sub(r"127\.0\.0\.1:5001", "hooks.example", owners.default_text())
+    what = replace(defaults(), owners=owners.loads(text, "owners.yaml"), owners_text=text)
+    compose = yaml.safe_load(collector.files(what)["collector/compose.yaml"])
+    assert "pages" not in compose["services"]
+    assert "pages" not in compose["configs"]

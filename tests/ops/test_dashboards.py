@@ -14,6 +14,7 @@ from context_telemetry.health import INDICATORS
 from context_telemetry.health.promql import ENVIRONMENT, NAMESPACE, known_names, label, prometheus_name
 from context_telemetry.limits import Limits
 from context_telemetry.ops import dashboards
+from context_telemetry.ops.alerts import all_alerts
 from context_telemetry.ops.dashboards.model import COLUMNS, Dashboard, Panel
 from context_telemetry.ops.inputs import Inputs, defaults
 from context_telemetry.ops.queries import query
@@ -102,7 +103,7 @@ def test_a_panel_asks_something_answers_it_and_says_what_its_silence_means(
     assert panel.answers.endswith(".")
     assert bool(panel.text) == (panel.kind == "text")
     assert bool(panel.queries) == bool(panel.empty) == (panel.kind != "text")
-    assert all(query(name).traceql() for name in panel.traces)
+    assert all(query(name, INPUTS.limits.objectives).traceql() for name in panel.traces)
 
 
 @pytest.mark.parametrize(("shown", "panel"), PANELS)
@@ -145,6 +146,17 @@ def test_the_limits_are_the_lines_and_the_window_is_the_one_that_alerts_judge() 
     assert [step["value"] for step in steps] == [0.25]
     drawn = next(each for each in grafana(health, files)["panels"] if each["title"] == now.title)
     assert [step["value"] for step in drawn["fieldConfig"]["defaults"]["thresholds"]["steps"]] == [None, 0.25]
+
+
+def test_of_several_places_the_oldest_artefact_is_shown_and_each_is_as_old_as_its_alert_says() -> None:
+    asked = {
+        panel.name: panel.queries[0].expression for shown in SHOWN for panel in shown.panels if panel.queries
+    }
+    (alert,) = [each for each in all_alerts(INPUTS.limits.objectives) if each.indicator == "artifact_age"]
+    of_alert = alert.expression.partition(" > ")[0]
+    for name in ("artifact_age", "artifact_age_now"):
+        bare = re.sub(r"\{[^}]*\}", "", asked[name])
+        assert bare == f"max by (dataface_artifact) ({of_alert})"
 
 
 def test_a_promise_is_a_line_on_the_ages() -> None:

@@ -14,6 +14,7 @@ from context_telemetry.conventions import names
 from context_telemetry.health.advice import WHAT_TO_DO
 from context_telemetry.limits import Limits
 from context_telemetry.ops import inputs, owners, runbooks
+from context_telemetry.ops.alert_wording import Template, Where
 from context_telemetry.ops.alerts import all_alerts
 from context_telemetry.ops.queries import QUERIES, Query, query
 from context_telemetry.ops.reasons import reasons
@@ -24,6 +25,7 @@ from context_telemetry.rehearsal.faults import FAULTS
 ROOT = Path(__file__).resolve().parents[2]
 FILES = runbooks.files(inputs.defaults())
 PAGES = {Path(path).name: text for path, text in FILES.items()}
+PUBLISHED = Limits().objectives
 ALERTS = {alert.name for alert in all_alerts(Limits().objectives)}
 SECTIONS = ("Meaning", "Diagnosis", "Mitigation", "Rollback", "Escalation", "Message to users", "Last proven")
 # `support.md` is written from the owners alone, by another generator, into the same folder.
@@ -209,7 +211,7 @@ def test_every_risk_has_an_owner_and_something_to_do_meanwhile() -> None:
 
 
 def test_a_query_is_the_same_question_to_jaeger_and_to_tempo() -> None:
-    asked = query("degraded_on_surface")
+    asked = query("degraded_on_surface", PUBLISHED)
     assert asked.tags({"SURFACE": "mcp"}) == {
         "dataface.entry": "true",
         "dataface.outcome": "degraded",
@@ -218,9 +220,31 @@ def test_a_query_is_the_same_question_to_jaeger_and_to_tempo() -> None:
     assert asked.traceql({"SURFACE": "mcp"}) == (
         '{ span.dataface.entry = true && span.dataface.outcome = "degraded" && span.dataface.surface = "mcp" }'
     )
-    assert query("manifest_stale").tags() == {"dataface.degradation.reasons": '["manifest_stale"]'}
-    assert query("slow").jaeger()["minDuration"] == "5s"
-    assert query("slow").traceql().endswith("duration >= 5s }")
+    assert query("manifest_stale", PUBLISHED).tags() == {"dataface.degradation.reasons": '["manifest_stale"]'}
+    assert query("slow", PUBLISHED).jaeger()["minDuration"] == "5s"
+    assert query("slow", PUBLISHED).traceql().endswith("duration >= 5s }")
+
+
+def test_what_is_slow_is_what_the_objectives_call_so_in_searches_runbook_and_alert() -> None:
+    made = replace(
+        inputs.defaults(),
+        limits=Limits.model_validate({"objectives": {"context_duration": 2.0, "tail_ratio": 0.1}}),
+    )
+    assert query("slow", made.limits.objectives).traceql().endswith("duration >= 2s }")
+    page = runbooks.files(made)["runbooks/DatafaceContextLatency.md"]
+    assert "-d minDuration=2s" in page
+    assert "for more than 10 in a hundred" in page
+    (slow,) = [alert for alert in all_alerts(made.limits.objectives) if alert.indicator == "context_latency"]
+    told = slow.annotations(Where.of(made), Template())
+    assert told["traces_url"].endswith("&minDuration=2s")
+
+
+def test_a_page_and_a_ticket_of_one_name_say_each_when_it_fires() -> None:
+    down = next(each for each in topics(Limits()) if each.name == "DatafaceCollectorDown")
+    assert down.fires == {
+        "page": "it reaches none of them, or there is none to reach; for 1 min",
+        "ticket": "there is one that it does not reach; for 5 min",
+    }
 
 
 def test_a_query_on_a_name_that_the_conventions_have_not_is_refused() -> None:
@@ -229,7 +253,7 @@ def test_a_query_on_a_name_that_the_conventions_have_not_is_refused() -> None:
     with pytest.raises(ValueError, match="not in the conventions: no_reason"):
         Query("x", "?", "", "", reason="no_reason")
     with pytest.raises(KeyError, match="no query 'x'; there are degraded"):
-        query("x")
+        query("x", PUBLISHED)
 
 
 def test_the_playbook_has_every_query_in_its_three_forms() -> None:

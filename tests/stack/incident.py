@@ -13,7 +13,7 @@ from pathlib import Path
 
 from conftest import Span, spans_in
 
-from context_telemetry.ops import alerts, collector
+from context_telemetry.ops import alert_routes, alerts, collector
 from context_telemetry.ops.inputs import defaults
 from context_telemetry.rehearsal import driver
 from context_telemetry.rehearsal.faults import fault
@@ -93,9 +93,10 @@ class Incident:
 def stack_of(folder: Path, sample: Sample, parts: tuple[str, ...]) -> Iterator[Incident]:
     """The stack with the shipped rules and every trace kept; nothing has been served yet."""
     ops_dir = folder / "built"
-    for path, text in {**collector.files(defaults()), **alerts.files(defaults())}.items():
-        (ops_dir / path).parent.mkdir(parents=True, exist_ok=True)
-        (ops_dir / path).write_text(text, "utf-8")
+    for generator in (collector, alerts, alert_routes):
+        for path, text in generator.files(defaults()).items():
+            (ops_dir / path).parent.mkdir(parents=True, exist_ok=True)
+            (ops_dir / path).write_text(text, "utf-8")
     keep = {"COLLECTOR_KEEP_PERCENT": "100", "COLLECTOR_DECISION_WAIT": "1s"}
     began = time.time()
     with Stack.up(folder / "stack", ops_dir=ops_dir, parts=parts, env=keep, scrape="1s") as stack:

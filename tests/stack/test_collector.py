@@ -6,7 +6,9 @@ What it may not lose is sent while its backend is away, and while it is killed; 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +27,7 @@ from context_telemetry.rehearsal.faults import fault
 from context_telemetry.rehearsal.sample import Sample
 from stack import traffic
 from stack.traffic import Series, entry, logs_body, post, spans_body, sum_body, telemetry
-from tools.stack import Process, Stack, program, wait_until
+from tools.stack import ROOT, Process, Stack, program, wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -285,7 +287,8 @@ def test_sampling_keeps_every_degraded_failed_and_slow_trace_and_changes_no_numb
     env = {"COLLECTOR_KEEP_PERCENT": "0", "COLLECTOR_DECISION_WAIT": "1s"}
     overlays = [traffic.keeping(tmp_path, sampled=True)]
     slow = collector.SLOW_SECONDS * 1000
-    notable = [entry("degraded"), entry("failed"), entry(milliseconds=slow + 1)]
+    # A rule counts what is above the boundary by less than a millisecond.
+    notable = [entry("degraded"), entry("failed"), entry(milliseconds=slow + 0.4)]
     notable.append({**entry(), "status": {"code": 2}})
     ordinary = [entry() for _ in range(20)] + [entry(milliseconds=slow - 100)]
     with Stack.up(tmp_path / "stack", parts=("collector",), env=env, overlays=overlays) as stack:
@@ -374,6 +377,89 @@ def test_what_a_killed_agent_had_taken_arrives_once_it_is_back(
         wait_until("all are counted", lambda: Series.at(stack.metrics_url).total(SERVED) >= len(sent), 20)
         assert sorted(arrived()) == sorted(sent)  # and each of them once
         assert Series.at(stack.metrics_url).total(SERVED) == len(sent)
+
+
+def built(artifact: str, at: int) -> dict[str, Any]:
+    """The event that says when an artefact was built; it belongs to no trace."""
+    said = {"dataface.artifact": artifact, "dataface.artifact.built_at": at}
+    return {
+        "timeUnixNano": str(time.time_ns()),
+        "eventName": "dataface.artifact.changed",
+        "attributes": traffic.pairs(said),
+    }
+
+
+@pytest.mark.timeout(180)
+def test_what_processes_of_a_project_say_last_is_on_one_gateway_of_several(
+    tmp_path: Path, collector_program: Path
+) -> None:
+    """A gauge that another gateway has kept from before would say for days what is no more."""
+    gauge, said = "dataface_artifact_built_at_seconds", 12
+    with (
+        Stack.up(tmp_path / "one", parts=("collector",)) as one,
+        Stack.up(tmp_path / "two", parts=("collector", "agent"), gateways=[one.otlp_grpc]) as two,
+    ):
+        for number in range(said):
+            for project in "abcdefgh":
+                process = {"service.name": "dataface", "service.namespace": project, "process.pid": number}
+                post(two.otlp_http, "logs", logs_body([built("manifest", 1_700_000_000 + number)], process))
+            time.sleep(0.3)  # longer than a batch is waited for
+
+        def last() -> list[float]:
+            return [value for each in (one, two) for value in Series.at(each.metrics_url).of(gauge).values()]
+
+        newest = [1_700_000_000.0 + said - 1] * 8  # each project once
+        found = wait_until("the last of all", lambda: (now := last()).count(newest[0]) >= 8 and now, 20)
+        assert found == newest
+        assert all(Series.at(each.metrics_url).of(gauge) for each in (one, two))  # and they are shared out
+
+
+_ENDED = """
+import signal, sys
+from pathlib import Path
+from tools import show_page, stack
+
+folder, program, which = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+up = stack.Stack.up
+
+
+def one(*_, **__):
+    return up(folder / "stack", parts=("collector",))
+
+
+def show(*_):
+    with one():
+        (folder / "up").touch()
+        signal.pause()
+
+
+stack.CACHE, stack.Stack.up, stack.program, show_page.show = folder, one, lambda part: program, show
+sys.exit(stack.main() if which == "stack" else show_page.main([]))
+"""
+
+
+@pytest.mark.parametrize("which", ["stack", "show_page"])
+def test_a_tool_that_gets_sigterm_ends_what_it_has_started(
+    which: str, tmp_path: Path, collector_program: Path
+) -> None:
+    command = [sys.executable, "-c", _ENDED, str(tmp_path), str(collector_program), which]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as tool:
+        if which == "stack":
+            assert tool.stdout is not None
+            next(line for line in tool.stdout if "ends it" in line)
+        else:
+            wait_until("it is up", (tmp_path / "up").exists, 30)
+        (started,) = children(tool.pid)
+        tool.terminate()
+        assert tool.wait(30) == 128 + signal.SIGTERM
+    left = Path(f"/proc/{started}").exists()
+    if left:
+        os.kill(started, signal.SIGKILL)
+    assert not left
+
+
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.timeout(180)

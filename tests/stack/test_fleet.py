@@ -110,6 +110,7 @@ HISTORIES = {
     "it was born in the window": ("_x150 7x30", 7),
     "it was born and grew": ("_x130 3+1x50", 53),
     "a scrape failed before the window": ("1000x118 stale 1000x60", 0),
+    "it began anew before the window's first sample": ("9x115 _x10 0x53", 0),
     "its process has ended": ("_x130 40x10 stale _x39", 40),
     "it stood still until it ended": ("40x150 stale _x29", 0),
 }

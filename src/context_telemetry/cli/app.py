@@ -132,6 +132,8 @@ def _fleet(
         if watch:
             raise typer.Exit(screen.watch(url, seconds, labels, limits))
         raise typer.Exit(screen.once(url, seconds, labels, limits, as_json=as_json))
+    except ValueError as error:
+        _stop(f"--prometheus: {error}")
     except Unreachable as error:
         print(f"context-telemetry: {error}", file=sys.stderr)
         raise typer.Exit(UNKNOWN) from None

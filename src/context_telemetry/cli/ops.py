@@ -44,11 +44,14 @@ def build(
 ) -> None:
     """Write collector/, alerts/, dashboards/, runbooks/ and owners.yaml: all of it, or nothing.
 
-    Exit 0 written, 1 nothing written, 2 wrong usage.
+    Exit 0 written, 1 nothing written, 2 wrong usage, or a file that is not there.
     """
     from context_telemetry.ops import build as building
     from context_telemetry.ops.documents import DocumentError
 
+    for given in (owners, limits):
+        if given is not None and not given.exists():
+            _stop((f"{given}: there is no such file; correct the path",), USAGE)
     try:
         built = building.build(directory, owners, limits, force=force)
         unfilled = building.inputs_of(directory, None, None).owners.unfilled()
@@ -73,12 +76,17 @@ def check(
         bool, typer.Option("--json", help="One JSON document on stdout, and nothing else.")
     ] = False,
 ) -> None:
-    """Whether owners are filled in, files as built, rules and routes accepted. Exit 0 yes, 1 no, 2 wrong usage."""
+    """Whether owners are filled in, files as built, rules and routes accepted.
+
+    Exit 0 yes, 1 no, 2 wrong usage, or a path that is not there.
+    """
     from dataclasses import asdict
 
     from context_telemetry.cli import checks, text
     from context_telemetry.ops import check as checking
 
+    if not path.exists():
+        _stop((f"{path}: is not there; `context-telemetry ops build {path}` makes it",), USAGE)
     try:
         looked = checking.check(path)
     except (checking.DocumentError, checking.BuildError) as error:
@@ -92,7 +100,7 @@ def check(
     raise typer.Exit(WRONG if wrong else OK)
 
 
-def _stop(problems: tuple[str, ...]) -> NoReturn:
+def _stop(problems: tuple[str, ...], code: int = WRONG) -> NoReturn:
     for problem in problems:
         print(f"context-telemetry: {problem}", file=sys.stderr)
-    raise typer.Exit(WRONG)
+    raise typer.Exit(code)

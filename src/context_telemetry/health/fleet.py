@@ -57,7 +57,8 @@ class ReasonRow:
 class Fleet:
     """All that reports to one engine in the last ``seconds`` until ``at`` (Unix seconds; None: now).
 
-    ``labels`` narrow it down: ``{"service_namespace": "shop"}`` is one Dataface project. Raises Unreachable.
+    ``labels`` narrow it down: ``{"service_namespace": "shop"}`` is one Dataface project. Raises ValueError for what is
+    no address, and at each question Unreachable.
     """
 
     def __init__(
@@ -167,15 +168,19 @@ def _why(error: urllib.error.HTTPError) -> str:
 
 
 def _without_password(url: str) -> tuple[str, dict[str, str]]:
-    """The address without user and password, and the header that says them. Raises Unreachable for no address."""
+    """The address without what may be secret, and the header that says user and password. Raises ValueError."""
     parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not parts.query
+    except ValueError:  # a port that cannot be
+        known = False
+    if not known:
         # Not with what was written: it may hold a password.
-        raise Unreachable("--prometheus takes an address: write http://HOST:9090")
+        raise ValueError("write the engine's address as http://HOST:9090")
+    plain = urllib.parse.urlunsplit(
+        parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
+    ).rstrip("/")
     if parts.username is None:
-        return url.rstrip("/"), {}
-    where = parts.netloc.rpartition("@")[2]
+        return plain, {}
     secret = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
-    token = base64.b64encode(secret.encode()).decode()
-    plain = urllib.parse.urlunsplit(parts._replace(netloc=where)).rstrip("/")
-    return plain, {"Authorization": f"Basic {token}"}
+    return plain, {"Authorization": f"Basic {base64.b64encode(secret.encode()).decode()}"}

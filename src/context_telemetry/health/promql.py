@@ -26,7 +26,7 @@ SAID_AGAIN = 3600.0
 """Seconds in which every process that lives has said twice which flaws it has (`context_telemetry.flaws`)."""
 
 # A scrape that failed, or an engine that was started anew, is no birth of a series.
-_GAP = "10m"
+_GAP = 600.0
 # https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/: units become words.
 _UNITS = {"s": "seconds", "By": "bytes", "1": "ratio"}
 
@@ -85,11 +85,11 @@ def increase(
 def added(series: str, seconds: float, by: Sequence[str]) -> str:
     """`increase` of the series of one selector."""
     window = duration(seconds)
-    first, last = f"last_over_time({series}[{_GAP}] offset {window})", f"last_over_time({series}[{window}])"
-    each = (
-        f"{last} - {first} and resets({series}[{window}]) == 0 "
-        f"or increase({series}[{window}]) and {first} or {last}"
-    )
+    first = f"last_over_time({series}[{duration(_GAP)}] offset {window})"
+    last = f"last_over_time({series}[{window}])"
+    # It may have begun anew between the sample that is `first` and the window's own first one.
+    anew = f"resets({series}[{duration(seconds + _GAP)}])"
+    each = f"{last} - {first} and {anew} == 0 or increase({series}[{window}]) and {first} or {last}"
     return f"sum by ({', '.join(by)}) ({each})" if by else f"sum({each})"
 
 

@@ -78,7 +78,7 @@ def _routes(owners: Owners) -> Iterator[dict[str, Any]]:
 
 
 def _inhibitions() -> list[dict[str, Any]]:
-    silent, down = 'alertname="DatafaceTelemetrySilent"', 'alertname="DatafaceCollectorDown"'
+    silent = 'alertname="DatafaceTelemetrySilent"'
     # What says how old something is; of a place that is silent it is only known how old it was.
     old = 'alertname=~"Dataface(ManifestStale|ProfileStale|ResultStale|ArtifactAge)"'
     return [
@@ -91,7 +91,11 @@ def _inhibitions() -> list[dict[str, Any]]:
         {"source_matchers": [silent], "target_matchers": [old], "equal": [NAMESPACE, ENVIRONMENT]},
         # Silent everywhere: then it names no place.
         {"source_matchers": [silent, f'{NAMESPACE}=""'], "target_matchers": [old]},
-        {"source_matchers": [down], "target_matchers": ['alertname="DatafaceTelemetrySilent"']},
+        # Down is all of it: while one of several answers, others can still be silent for another cause.
+        {
+            "source_matchers": ['alertname="DatafaceCollectorDown"', 'severity="page"'],
+            "target_matchers": ['alertname="DatafaceTelemetrySilent"'],
+        },
     ]
 
 

@@ -8,21 +8,39 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import importlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from context_telemetry.ops import alerts, expressions, inputs, owners
+from context_telemetry.ops import (
+    alert_routes,
+    alert_tests,
+    alerts,
+    collector,
+    dashboards,
+    inputs,
+    owners,
+    runbooks,
+    series_names,
+    support,
+)
 from context_telemetry.ops.inputs import LIMITS_FILES, Inputs
 
-GENERATORS: Final = ("collector", "alerts", "dashboards", "runbooks", "support")
-"""Modules of this package whose `files(inputs)` gives texts by relative path."""
+GENERATORS: Final[tuple[Callable[[Inputs], Mapping[str, str]], ...]] = (
+    collector.files,
+    alerts.files,
+    alert_tests.files,
+    alert_routes.files,
+    dashboards.files,
+    runbooks.files,
+    support.files,
+)
+"""Each gives texts by relative path."""
 
 LISTING: Final = ".ops-build.json"
 _STAGE: Final = ".ops-build.new"
@@ -55,11 +73,13 @@ class Built:
 def generate(what: Inputs) -> dict[str, str]:
     """Every file of the package, path to text, and the inputs among them. Raises `BuildError`."""
     made: dict[str, str] = {}
-    for name in GENERATORS:
-        files: Mapping[str, str] = importlib.import_module(f"context_telemetry.ops.{name}").files(what)
+    for generator in GENERATORS:
+        files = generator(what)
         twice = sorted(set(files) & set(made))
         if twice:
-            raise BuildError([f"{path}: two generators write it, one of them is {name}" for path in twice])
+            raise BuildError(
+                [f"{path}: two generators write it; one is {generator.__module__}" for path in twice]
+            )
         made.update(files)
     made.update(what.files)
     problems = _inconsistent(what, made)
@@ -82,12 +102,11 @@ def _inconsistent(what: Inputs, made: Mapping[str, str]) -> list[str]:
         for group in rules["groups"]
         for rule in group["rules"]
     }
-    dashboards = importlib.import_module("context_telemetry.ops.dashboards")
     for shown in dashboards.dashboards(what):
         for panel in shown.panels:
             for number, query in enumerate(panel.queries, 1):
                 read[f"dashboards: {shown.name}: {panel.name}: query {number}"] = query.expression
-    return problems + expressions.unknown(read, expressions.recorded(rules))
+    return problems + series_names.unknown(read, series_names.recorded(rules))
 
 
 def inputs_of(folder: Path, owners_file: Path | None, limits_file: Path | None) -> Inputs:
@@ -121,9 +140,12 @@ def build(
     made_here = not folder.exists()
     if not made_here and not folder.is_dir():
         raise BuildError([f"{folder}: is a file; name a folder"])
-    if interrupted(folder):  # first, for it may have brought the inputs that now lie there
-        with _alone(folder):
-            recover(folder)
+    try:
+        if interrupted(folder):  # first, for it may have brought the inputs that now lie there
+            with _alone(folder):
+                recover(folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
     # Before anything is made: wrong inputs must not leave an empty folder.
     what = inputs_of(folder, owners_file, limits_file)
     texts = generate(what)
@@ -139,9 +161,13 @@ def build(
             shutil.rmtree(folder / _STAGE, ignore_errors=True)
         if made_here and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-        why = (error.strerror or type(error).__name__).lower()
-        raise BuildError([f"{error.filename or folder}: cannot be written: {why}"]) from None
+        raise _unwritable(folder, error) from None
     return Built(tuple(texts), tuple(plan.write), tuple(plan.remove), tuple(plan.keep))
+
+
+def _unwritable(folder: Path, error: OSError) -> BuildError:
+    why = (error.strerror or type(error).__name__).lower()
+    return BuildError([f"{error.filename or folder}: cannot be written: {why}"])
 
 
 @dataclass(frozen=True)

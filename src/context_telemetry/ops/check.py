@@ -21,7 +21,7 @@ from context_telemetry.ops.owners import Owners
 
 State = Literal["ok", "note", "wrong"]
 
-# The unit tests take half a minute on two idle cores; a machine that is busy may need several.
+# The unit tests take a minute on two idle cores; a machine that is busy may need several.
 _PATIENCE: Final = 600.0
 
 
@@ -39,10 +39,8 @@ class Looked:
 def check(path: Path) -> list[Looked]:
     """Everything there is to say of a built folder, or of an owners.yaml.
 
-    Raises `DocumentError` and `BuildError` where the path is neither.
+    Raises `DocumentError` and `BuildError` where the path is neither, or is not there.
     """
-    if not path.exists():
-        raise BuildError([f"{path}: is not there; `context-telemetry ops build {path}` makes it"])
     if not path.is_dir():
         document = parse(read_text(path), str(path))
         return [*_filled(owners.read(document), document)]
@@ -125,12 +123,21 @@ def _prometheus(folder: Path) -> Iterator[Looked]:
     if promtool is None:
         yield _absent("promtool", "rules and their unit tests")
         return
-    rules, tests = folder / alerts.RULES, folder / alert_tests.FILE
+    rules, tests = folder / alerts.RULES, [folder / name for name in (alert_tests.FILE, alert_tests.DAYS)]
     yield _asked("rules", [promtool, "check", "rules", "--lint=all", "--lint-fatal", str(rules)])
-    yield _asked("unit tests", [promtool, "test", "rules", str(tests)])
+    yield _asked("unit tests", [promtool, "test", "rules", *map(str, tests)])
 
 
 def _alertmanager(folder: Path, what: Inputs) -> Iterator[Looked]:
+    if not (folder / alert_routes.MESSAGE).is_file():
+        # amtool accepts routes without it.
+        yield Looked(
+            "alerts",
+            "message",
+            "wrong",
+            f"{folder / alert_routes.MESSAGE} is not there: Alertmanager can write no message, and sends none",
+            "keep it beside the routes",
+        )
     amtool = shutil.which("amtool")
     if amtool is None:
         yield _absent("amtool", "routes")

@@ -6,9 +6,13 @@ written, and no Collector is started.
 
 from __future__ import annotations
 
+import posixpath
 import re
+from collections.abc import Iterator
 from importlib import resources
+from ipaddress import ip_address
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import yaml
 from jinja2 import Environment, StrictUndefined
@@ -16,6 +20,7 @@ from jinja2 import Environment, StrictUndefined
 from context_telemetry.conventions import names
 from context_telemetry.ops import derivation
 from context_telemetry.ops.inputs import Inputs
+from context_telemetry.ops.owners import Owners, Webhook
 from context_telemetry.pipeline import guard
 
 VERSION: Final = "0.159.0"
@@ -41,7 +46,8 @@ TEMPLATES: Final = (
 )
 
 SLOW_SECONDS: Final = 5
-"""A trace that takes longer is kept. A boundary of every histogram of durations that rules read."""
+"""A trace that takes longer is kept, or from the objective on where that is less. A boundary of every histogram of
+durations that rules read."""
 
 # So long a series that nothing adds to stays as it is: over a long weekend.
 _QUIET: Final = "120h"
@@ -50,13 +56,14 @@ _MAX_SERIES: Final = 200_000
 # Traces that wait for their last span.
 _TRACES: Final = 100_000
 _DERIVE_QUEUE: Final = 50_000
+# Where compose.yaml has `alerts/` in Alertmanager's container.
+_ALERTS: Final = "/etc/alertmanager/alerts"
 
 
 def files(what: Inputs) -> dict[str, str]:
     """The files of `collector/`, by their path below the folder that is built."""
-    del what  # limits and owners are for rules; what is a slow trace is a boundary of the conventions
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    values = _values()
+    values = _values(what)
     folder = resources.files("context_telemetry.ops") / "collector"
     return {
         f"collector/{name}": environment.from_string((folder / name).read_text("utf-8")).render(values)
@@ -64,7 +71,8 @@ def files(what: Inputs) -> dict[str, str]:
     }
 
 
-def _values() -> dict[str, Any]:
+def _values(what: Inputs) -> dict[str, Any]:
+    slow = min(SLOW_SECONDS, what.limits.objectives.context_duration)
     return {
         "version": VERSION,
         "core_version": _CORE_VERSION,
@@ -78,12 +86,58 @@ def _values() -> dict[str, Any]:
         "event_bounds": _indented(derivation.bounds("event"), 6),
         "span_metrics": _indented([each.as_yaml() for each in derivation.definitions("span")], 6),
         "event_metrics": _indented([each.as_yaml() for each in derivation.definitions("event")], 6),
-        "slow_ms": SLOW_SECONDS * 1000,
+        "slow": f"{slow:g}",
+        # The policy keeps what takes more whole milliseconds than this: a rule counts 5.0004 s as above 5 s.
+        "slow_ms": round(slow * 1000) - 1,
+        "series_labels": _flow(list(derivation.RESOURCE_LABELS)),
+        "alerts": _ALERTS,
+        "secrets": [_flow(each) for each in _secrets(what.owners)],
+        "trial_ports": _trial_ports(what.owners),
         "quiet": _QUIET,
         "max_series": _MAX_SERIES,
         "num_traces": _TRACES,
         "derive_queue": _DERIVE_QUEUE,
     }
+
+
+def _secrets(owners: Owners) -> Iterator[dict[str, Any]]:
+    """The files that Alertmanager reads secrets from, as volumes; those below `alerts/` are there with it."""
+    named = {
+        value
+        for receiver in owners.receivers.values()
+        for key, value in receiver.model_dump().items()
+        if key.endswith("_file") and value is not None
+    }
+    for path in sorted(named):
+        inside = posixpath.normpath(
+            posixpath.join(_ALERTS, path)
+        )  # by its configuration, as Alertmanager has it
+        if path.startswith("/") or not inside.startswith(f"{_ALERTS}/"):
+            here = posixpath.normpath(posixpath.join("../alerts", path))
+            yield {
+                "type": "bind",
+                "source": here.replace("$", "$$"),
+                "target": inside.replace("$", "$$"),
+                "read_only": True,
+                # Else Docker would make a folder of that name.
+                "bind": {"create_host_path": False},
+            }
+
+
+def _trial_ports(owners: Owners) -> list[int]:
+    """Ports of webhooks on loopback: in a container that is the container itself."""
+    told = [
+        urlsplit(each.url) for each in owners.receivers.values() if isinstance(each, Webhook) and each.url
+    ]
+    plain = [each for each in told if each.scheme == "http"]
+    return sorted({each.port or 80 for each in plain if _is_loopback(each.hostname or "")})
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 _MEMORY_LIMITER: Final = {

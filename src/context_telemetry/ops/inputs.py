@@ -22,6 +22,9 @@ from context_telemetry.settings.loading import judge
 # By name, because mypy checks for 3.10 and runs where tomli need not be installed.
 tomllib: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
+SHORTEST_WINDOW: Final = 60.0
+"""Seconds: the shortest window that rules are made for. Their shortest is a twelfth of it, which is one scrape."""
+
 LIMITS_FILES: Final = ("limits.toml", "limits.yaml")
 """What a copy of the limits is called in the folder that was built; one of the two, or none for the defaults."""
 
@@ -87,6 +90,9 @@ def read_limits(text: str, name: str) -> Limits:
     problems = [document.problem(path, words) for path, words in _in_other_units(document.values)]
     if not problems:
         judged, told = judge(name, _plain(document.values))
+        if not told and judged.limits.objectives.window < SHORTEST_WINDOW:
+            words = f"is shorter than exports and scrapes can fill; write {SHORTEST_WINDOW:g} or more"
+            raise DocumentError([document.problem(("limits", "objectives", "window"), words)])
         if not told:
             return judged.limits
         problems = [_with_line(document, each) for each in told]

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from context_telemetry.conventions import names
-
-SERVICE: Final = "dataface"
-"""What `service.name` is where nobody has set another."""
+from context_telemetry.limits.model import Objectives
+from context_telemetry.ops.shared import SERVICE
 
 Value = str | bool
 
@@ -60,7 +59,7 @@ class Query:
         """The parameters of Jaeger's `GET /api/traces`, but for the time."""
         found = {"service": SERVICE, "limit": "20", "tags": json.dumps(self.tags(variables))}
         if self.seconds is not None:
-            found["minDuration"] = f"{self.seconds:g}s"
+            found["minDuration"] = least_duration(self.seconds)
         return found
 
     def traceql(self, variables: Mapping[str, str] | None = None) -> str:
@@ -72,13 +71,13 @@ class Query:
         if self.reason is not None:
             conditions.append(f'span.{names.DATAFACE_DEGRADATION_REASONS} = "{self.reason}"')
         if self.seconds is not None:
-            conditions.append(f"duration >= {self.seconds:g}s")
+            conditions.append(f"duration >= {least_duration(self.seconds)}")
         return f"{{ {' && '.join(conditions)} }}"
 
     @property
     def jaeger_command(self) -> str:
         """The search as a command that prints the ids of the traces; `$FROM` and `$TO` are Unix seconds."""
-        more = f" -d minDuration={self.seconds:g}s" if self.seconds is not None else ""
+        more = f" -d minDuration={least_duration(self.seconds)}" if self.seconds is not None else ""
         return (
             f'curl -sG "$JAEGER/api/traces" -d service={SERVICE} -d limit=20{more} \\\n'
             f'  -d "start=${{FROM}}000000" -d "end=${{TO}}000000" \\\n'
@@ -93,6 +92,11 @@ class Query:
             f'curl -sG "$TEMPO/api/search" -d limit=20 -d "start=$FROM" -d "end=$TO" \\\n'
             f"  --data-urlencode {_in_shell('q=' + self.traceql())}"
         )
+
+
+def least_duration(seconds: float) -> str:
+    """A span's least duration as Jaeger and Tempo both read it."""
+    return f"{seconds:g}s"
 
 
 _ATTRIBUTES: Final = frozenset(
@@ -126,119 +130,125 @@ def _in_shell(text: str) -> str:
 
 _ENTRY: Final[Mapping[str, Value]] = {names.DATAFACE_ENTRY: True}
 
-QUERIES: Final = (
-    Query(
-        name="degraded",
-        question="Which calls were answered with less than they asked for?",
-        local="context-telemetry traces --outcome degraded",
-        tells="The reasons stand below each call; in a trace, in `dataface.degradation.reasons`.",
-        where={**_ENTRY, names.DATAFACE_OUTCOME: "degraded"},
-    ),
-    Query(
-        name="failed",
-        question="Which calls had no usable answer?",
-        local="context-telemetry traces --outcome failed",
-        tells="`dataface.error.code` is Dataface's own word, `error.type` the class of the exception.",
-        where={**_ENTRY, names.DATAFACE_OUTCOME: "failed"},
-    ),
-    Query(
-        name="degraded_on_surface",
-        question="Which of them did the users of one surface get?",
-        local='context-telemetry traces --outcome degraded --surface "$SURFACE"',
-        tells="One surface alone: look at what is only on its way. Several: look at the catalogue.",
-        where={**_ENTRY, names.DATAFACE_OUTCOME: "degraded", names.DATAFACE_SURFACE: "$SURFACE"},
-    ),
-    Query(
-        name="degraded_for_client",
-        question="Which of them did one client get?",
-        local='context-telemetry traces --outcome degraded --client "$CLIENT"',
-        tells="One client alone: its limit, its arguments, its release.",
-        where={**_ENTRY, names.DATAFACE_OUTCOME: "degraded", names.DATAFACE_CLIENT_NAME: "$CLIENT"},
-    ),
-    Query(
-        name="same_context",
-        question="Who else was given the same context?",
-        local="context-telemetry traces --limit 50 --json",
-        tells="Equal fingerprints mean the same prompt, tools, manifest and objects. What differs between a good and "
-        "a bad answer of one fingerprint is not the context.",
-        where={names.DATAFACE_CONTEXT_FINGERPRINT: "$FINGERPRINT"},
-    ),
-    Query(
-        name="source_not_configured",
-        question="Which queries named a source that is configured nowhere?",
-        local="context-telemetry traces --reason source_substituted",
-        tells="`dataface.catalog.source` is the name that was asked for; `db.system.name` says what answered.",
-        where={names.DATAFACE_OPERATION_NAME: "query.execute"},
-        reason="source_substituted",
-    ),
-    Query(
-        name="object_unknown",
-        question="Which catalogue answers lack what was asked for?",
-        local="context-telemetry traces --reason object_unknown",
-        tells="`dataface.catalog.schema`, `.table` and `.column` are the name that did not resolve.",
-        reason="object_unknown",
-    ),
-    Query(
-        name="manifest_unreadable",
-        question="Which answers were made without a readable manifest?",
-        local="context-telemetry traces --reason manifest_unreadable",
-        tells="The `manifest.load` below the call; the first one says since when.",
-        reason="manifest_unreadable",
-    ),
-    Query(
-        name="manifest_stale",
-        question="Which answers were made from an older manifest than the models are?",
-        local="context-telemetry traces --reason manifest_stale",
-        tells="`dataface.staleness.age` in seconds, with the promise beside it where there is one.",
-        reason="manifest_stale",
-    ),
-    Query(
-        name="too_large",
-        question="Which answers were larger than their consumer takes?",
-        local="context-telemetry traces --reason payload_over_budget",
-        tells="`dataface.payload.size` against `dataface.payload.limit`, in bytes.",
-        reason="payload_over_budget",
-    ),
-    Query(
-        name="charts_failed",
-        question="Which renders of a face lack charts?",
-        local="context-telemetry traces --outcome degraded --limit 50",
-        tells="`dataface.charts.failed` of `dataface.charts.total`; the failed `query.execute` below says why.",
-        where={
-            names.DATAFACE_OPERATION_NAME: "dashboard.render",
-            names.DATAFACE_OUTCOME: "degraded",
-            names.DATAFACE_FACE: "$FACE",
-        },
-    ),
-    Query(
-        name="failed_queries",
-        question="Which queries failed at the warehouse?",
-        local="context-telemetry traces --outcome failed --limit 50",
-        tells="`dataface.error.code` and `error.type`; the source in `dataface.catalog.source`.",
-        where={names.DATAFACE_OPERATION_NAME: "query.execute", names.DATAFACE_OUTCOME: "failed"},
-    ),
-    Query(
-        name="error_code",
-        question="Where else is this error code?",
-        local="context-telemetry traces --outcome failed --limit 50",
-        tells="One source or face in all of them: repair that. Many: the release or the warehouse.",
-        where={names.DATAFACE_ERROR_CODE: "$CODE"},
-    ),
-    Query(
-        name="slow",
-        question="Which resolutions of the catalogue were slow?",
-        local="context-telemetry traces --limit 50",
-        tells="The longest bar below the call: `catalog.resolve` is the warehouse, `manifest.load` the disk.",
-        where={names.DATAFACE_OPERATION_NAME: "catalog.resolve"},
-        seconds=5.0,
-    ),
-)
-"""Every search that the playbook and the runbooks show."""
+
+def queries(objectives: Objectives) -> tuple[Query, ...]:
+    """Every search that the playbook and the runbooks show; what is slow is what these objectives call so."""
+    return (
+        Query(
+            name="degraded",
+            question="Which calls were answered with less than they asked for?",
+            local="context-telemetry traces --outcome degraded",
+            tells="The reasons stand below each call; in a trace, in `dataface.degradation.reasons`.",
+            where={**_ENTRY, names.DATAFACE_OUTCOME: "degraded"},
+        ),
+        Query(
+            name="failed",
+            question="Which calls had no usable answer?",
+            local="context-telemetry traces --outcome failed",
+            tells="`dataface.error.code` is Dataface's own word, `error.type` the class of the exception.",
+            where={**_ENTRY, names.DATAFACE_OUTCOME: "failed"},
+        ),
+        Query(
+            name="degraded_on_surface",
+            question="Which of them did the users of one surface get?",
+            local='context-telemetry traces --outcome degraded --surface "$SURFACE"',
+            tells="One surface alone: look at what is only on its way. Several: look at the catalogue.",
+            where={**_ENTRY, names.DATAFACE_OUTCOME: "degraded", names.DATAFACE_SURFACE: "$SURFACE"},
+        ),
+        Query(
+            name="degraded_for_client",
+            question="Which of them did one client get?",
+            local='context-telemetry traces --outcome degraded --client "$CLIENT"',
+            tells="One client alone: its limit, its arguments, its release.",
+            where={**_ENTRY, names.DATAFACE_OUTCOME: "degraded", names.DATAFACE_CLIENT_NAME: "$CLIENT"},
+        ),
+        Query(
+            name="same_context",
+            question="Who else was given the same context?",
+            local="context-telemetry traces --limit 50 --json",
+            tells="Equal fingerprints mean the same prompt, tools, manifest and objects. What differs between a good "
+            "and a bad answer of one fingerprint is not the context.",
+            where={names.DATAFACE_CONTEXT_FINGERPRINT: "$FINGERPRINT"},
+        ),
+        Query(
+            name="source_not_configured",
+            question="Which queries named a source that is configured nowhere?",
+            local="context-telemetry traces --reason source_substituted",
+            tells="`dataface.catalog.source` is the name that was asked for; `db.system.name` says what answered.",
+            where={names.DATAFACE_OPERATION_NAME: "query.execute"},
+            reason="source_substituted",
+        ),
+        Query(
+            name="object_unknown",
+            question="Which catalogue answers lack what was asked for?",
+            local="context-telemetry traces --reason object_unknown",
+            tells="`dataface.catalog.schema`, `.table` and `.column` are the name that did not resolve.",
+            reason="object_unknown",
+        ),
+        Query(
+            name="manifest_unreadable",
+            question="Which answers were made without a readable manifest?",
+            local="context-telemetry traces --reason manifest_unreadable",
+            tells="The `manifest.load` below the call; the first one says since when.",
+            reason="manifest_unreadable",
+        ),
+        Query(
+            name="manifest_stale",
+            question="Which answers were made from an older manifest than the models are?",
+            local="context-telemetry traces --reason manifest_stale",
+            tells="`dataface.staleness.age` in seconds, with the promise beside it where there is one.",
+            reason="manifest_stale",
+        ),
+        Query(
+            name="too_large",
+            question="Which answers were larger than their consumer takes?",
+            local="context-telemetry traces --reason payload_over_budget",
+            tells="`dataface.payload.size` against `dataface.payload.limit`, in bytes.",
+            reason="payload_over_budget",
+        ),
+        Query(
+            name="charts_failed",
+            question="Which renders of a face lack charts?",
+            local="context-telemetry traces --outcome degraded --limit 50",
+            tells="`dataface.charts.failed` of `dataface.charts.total`; the failed `query.execute` below says why.",
+            where={
+                names.DATAFACE_OPERATION_NAME: "dashboard.render",
+                names.DATAFACE_OUTCOME: "degraded",
+                names.DATAFACE_FACE: "$FACE",
+            },
+        ),
+        Query(
+            name="failed_queries",
+            question="Which queries failed at the warehouse?",
+            local="context-telemetry traces --outcome failed --limit 50",
+            tells="`dataface.error.code` and `error.type`; the source in `dataface.catalog.source`.",
+            where={names.DATAFACE_OPERATION_NAME: "query.execute", names.DATAFACE_OUTCOME: "failed"},
+        ),
+        Query(
+            name="error_code",
+            question="Where else is this error code?",
+            local="context-telemetry traces --outcome failed --limit 50",
+            tells="One source or face in all of them: repair that. Many: the release or the warehouse.",
+            where={names.DATAFACE_ERROR_CODE: "$CODE"},
+        ),
+        Query(
+            name="slow",
+            question="Which resolutions of the catalogue were slow?",
+            local="context-telemetry traces --limit 50",
+            tells="The longest bar below the call: `catalog.resolve` is the warehouse, `manifest.load` the disk.",
+            where={names.DATAFACE_OPERATION_NAME: "catalog.resolve"},
+            seconds=objectives.context_duration,
+        ),
+    )
 
 
-def query(name: str) -> Query:
-    """The query of that name; raises KeyError with the names that there are."""
-    for each in QUERIES:
-        if each.name == name:
-            return each
-    raise KeyError(f"no query {name!r}; there are {', '.join(each.name for each in QUERIES)}")
+QUERIES: Final = queries(Objectives())
+"""Those for the published limits."""
+
+
+def query(name: str, objectives: Objectives) -> Query:
+    """The query of that name for these objectives; raises KeyError with the names that there are."""
+    known = {each.name: each for each in queries(objectives)}
+    if name not in known:
+        raise KeyError(f"no query {name!r}; there are {', '.join(known)}")
+    return known[name]

@@ -17,20 +17,20 @@ import jinja2
 from context_telemetry.conventions import names
 from context_telemetry.health.advice import WHAT_TO_DO
 from context_telemetry.health.indicators import INDICATORS, Indicator
-from context_telemetry.health.promql import NAMESPACE, age, increase, label, latest
+from context_telemetry.health.promql import NAMESPACE, PLACE, REMEMBERED, age, increase, label, latest
 from context_telemetry.health.words import lasting
 from context_telemetry.limits import Limits
 from context_telemetry.limits.model import Objectives
-from context_telemetry.ops.alerts import BURNS, COLLECTOR_JOB, Alert, all_alerts, threshold
+from context_telemetry.ops.alert_wording import Alert
+from context_telemetry.ops.alerts import BURNS, SHUT_DOWN, all_alerts, threshold
 from context_telemetry.ops.inputs import Inputs
 from context_telemetry.ops.owners import Owners
-from context_telemetry.ops.queries import QUERIES, query
+from context_telemetry.ops.queries import queries, query
 from context_telemetry.ops.reasons import reasons
 from context_telemetry.ops.risks import alerts_of, gaps, risks
+from context_telemetry.ops.shared import COLLECTOR_JOB, QUEUE_FILLING
 
 FOLDER: Final = "runbooks"
-
-SURFACES: Final = ("mcp", "dashboard", "ide", "cli", "agent", "library")
 
 PLACES: Final = ("local", "fleet", "tempo", "install")
 """Where a command of a page runs; see `Block`."""
@@ -143,9 +143,8 @@ class Topic:
     def noticed(self) -> list[tuple[str, str]]:
         """(surfaces, what their users notice), with those that notice the same in one row."""
         alike: dict[str, list[str]] = {}
-        for surface in SURFACES:
-            if surface in self.notices:
-                alike.setdefault(self.notices[surface], []).append(surface)
+        for surface, words in self.notices.items():
+            alike.setdefault(words, []).append(surface)
         return [(", ".join(surfaces), words) for words, surfaces in alike.items()]
 
     @property
@@ -154,29 +153,42 @@ class Topic:
         return next(each for each in ("page", "ticket", "none") if each in self.fires)
 
 
-# Of the alerts that no indicator gives: what is measured, when they fire, and what to ask for the numbers.
-_FLEET: Final[Mapping[str, tuple[str, str, str]]] = {
-    "DatafaceCollectorDown": (
+@dataclass(frozen=True)
+class _Own:
+    """Of an alert that no indicator gives: what is measured, when each severity fires, what to ask for the numbers."""
+
+    measures: str
+    fires: Mapping[str, str]
+    asked: str
+
+
+_FLEET: Final[Mapping[str, _Own]] = {
+    "DatafaceCollectorDown": _Own(
         "whether Prometheus reaches the Collector's own metrics",
-        "it does not, or there is none to reach",
+        {
+            "page": "it reaches none of them, or there is none to reach",
+            "ticket": "there is one that it does not reach",
+        },
         f'up{{job="{COLLECTOR_JOB}"}}',
     ),
-    "DatafaceCollectorRefusing": (
+    "DatafaceCollectorRefusing": _Own(
         "spans, points and records that the Collector did not take",
-        "there was one in the last minutes",
+        {"ticket": "there was one in the last minutes"},
         '{__name__=~"otelcol_receiver_refused_.+"}',
     ),
-    "DatafaceCollectorExportFailing": (
+    "DatafaceCollectorExportFailing": _Own(
         "spans, points and records that the Collector could not hand on or not queue",
-        "there was one in the last minutes",
+        {"ticket": "there was one in the last minutes"},
         '{__name__=~"otelcol_exporter_(send|enqueue)_failed_.+"}',
     ),
-    "DatafaceCollectorQueueFilling": (
+    "DatafaceCollectorQueueFilling": _Own(
         "how full the Collector's queues are",
-        "one is more than half full",
+        {"ticket": f"one is more than {QUEUE_FILLING:.0%} full"},
         "otelcol_exporter_queue_size / otelcol_exporter_queue_capacity",
     ),
-    "DatafaceWatchdog": ("nothing: it always fires, so that its silence is noticed", "always", "vector(1)"),
+    "DatafaceWatchdog": _Own(
+        "nothing: it always fires, so that its silence is noticed", {"none": "always"}, "vector(1)"
+    ),
 }
 
 
@@ -192,9 +204,11 @@ def topics(limits: Limits) -> list[Topic]:
 def _topic(rules: Sequence[Alert], indicator: Indicator | None, objectives: Objectives) -> Topic:
     first = rules[0]
     if indicator is None:
-        measures, condition, asked = _FLEET[first.name]
-        wrong = _bare(first.summary)
-        fires: dict[str, str] = {each.severity: f"{condition}; {_lasting(each)}" for each in rules}
+        own = _FLEET[first.name]
+        measures, asked, wrong = own.measures, own.asked, _bare(first.summary)
+        fires: dict[str, str] = {
+            each.severity: f"{own.fires[each.severity]}; {_lasting(each)}" for each in rules
+        }
     else:
         measures, asked, wrong = indicator.measures, _numbers(indicator, objectives), indicator.wrong
         fires = {each.severity: _fires(indicator, each, objectives) for each in rules}
@@ -223,7 +237,8 @@ def _fires(indicator: Indicator, rule: Alert, objectives: Objectives) -> str:
         )
         return f"their share is {shares}; they are at least {minimum}; {_lasting(rule)}"
     said = {
-        "silent": f"nothing was recorded in {lasting(window)}, and something in the day before",
+        "silent": f"nothing was recorded in {lasting(window)}, and something in {lasting(SHUT_DOWN * window)}; "
+        "or nothing anywhere",
         "age": f"one is older than {lasting(limit)}",
         "state": "a process says so",
         "count": f"there was one in {lasting(window)}",
@@ -238,7 +253,7 @@ def _numbers(indicator: Indicator, objectives: Objectives) -> str:
         return increase(indicator.among, window)
     bad, _ = indicator.counted(objectives)
     if indicator.kind == "age":
-        return age(bad[0], 7 * 86_400)
+        return age(bad[0], REMEMBERED, PLACE)
     if indicator.kind == "state":
         return latest(bad[0], window, (NAMESPACE, "service_name"))
     of = bad[0].of.attributes
@@ -305,7 +320,7 @@ def _environment(what: Inputs) -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    owners = what.owners
+    owners, objectives = what.owners, what.limits.objectives
     environment.globals.update(
         alerts=topics(what.limits),
         owners=owners,
@@ -316,8 +331,9 @@ def _environment(what: Inputs) -> jinja2.Environment:
         reasons=reasons(),
         advice=lambda reason: WHAT_TO_DO[reason].replace("{processes}", "…"),
         alerts_of=alerts_of,
-        queries=QUERIES,
-        query=query,
+        queries=queries(objectives),
+        query=partial(query, objectives=objectives),
+        objectives=objectives,
         risks=risks(),
         gaps=gaps(),
         lasting=lasting,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from context_telemetry.conventions import names
 from context_telemetry.health.indicators import DEGRADATIONS, SERVED
+from context_telemetry.health.promql import REMEMBERED
 from context_telemetry.health.sums import Sum, some
 from context_telemetry.health.words import lasting
 from context_telemetry.ops.dashboards import expressions as ex
@@ -17,8 +18,6 @@ _DURATION = names.METRIC_DATAFACE_OPERATION_DURATION
 # The operations that make context, as `context_latency` has them.
 _CONTEXT = frozenset({"catalog.resolve", "context.build", "manifest.load"})
 _STALE_INDICATORS = {"manifest_stale": "manifest", "profile_stale": "profile", "result_stale": "result"}
-_DAYS = 7 * 86400.0
-"""Seconds: how long what a process said of its artefacts is believed after it has gone."""
 
 
 def dashboard(s: Shapes) -> Dashboard:
@@ -60,11 +59,11 @@ def _age_now(s: Shapes) -> Panel:
     return Panel(
         name="artifact_age_now",
         title="Built, time ago",
-        answers="How long ago the manifest and the profiles were built that are served.",
+        answers="How long ago the manifest and the profiles that are served were built; of several places the oldest.",
         kind="stat",
         width=4,
         unit="seconds",
-        queries=(Query(ex.age(built.bad[0], _DAYS), legend(ex.ARTIFACT)),),
+        queries=(Query(ex.age(built.bad[0], REMEMBERED), legend(ex.ARTIFACT)),),
         empty="No process has said in seven days which artefact it serves from.",
         thresholds=s.limit(built),
         indicators=("artifact_age",),
@@ -102,7 +101,7 @@ def _coverage(s: Shapes) -> Panel:
         kind="stat",
         width=5,
         unit="share",
-        queries=(Query(ex.lowest(_COVERAGE, _DAYS)),),
+        queries=(Query(ex.lowest(_COVERAGE, REMEMBERED)),),
         empty="No process has said in seven days how much is described.",
     )
 
@@ -204,7 +203,7 @@ def _artifact_age(s: Shapes) -> Panel:
         kind="lines",
         width=8,
         unit="seconds",
-        queries=(Query(ex.age(built.bad[0], _DAYS), legend(ex.ARTIFACT)),),
+        queries=(Query(ex.age(built.bad[0], REMEMBERED), legend(ex.ARTIFACT)),),
         empty="No process has said in seven days which artefact it serves from.",
     )
 
@@ -217,6 +216,6 @@ def coverage_over_time(s: Shapes, width: int = 8) -> Panel:
         kind="lines",
         width=width,
         unit="share",
-        queries=(Query(ex.lowest(_COVERAGE, _DAYS, (ex.SOURCE,)), legend(ex.SOURCE)),),
+        queries=(Query(ex.lowest(_COVERAGE, REMEMBERED, (ex.SOURCE,)), legend(ex.SOURCE)),),
         empty="No process has said in seven days how much is described.",
     )

@@ -16,6 +16,7 @@ from context_telemetry.health.indicators import SERVED, Indicator
 from context_telemetry.health.promql import ENVIRONMENT, NAMESPACE, SURFACE
 from context_telemetry.health.sums import Sum
 from context_telemetry.ops.dashboards.model import Variable
+from context_telemetry.ops.shares import bad_ones
 
 if TYPE_CHECKING:
     from context_telemetry.limits import Objectives
@@ -29,7 +30,7 @@ LAYER = promql.label(names.DATAFACE_CATALOG_LAYER)
 ARTIFACT = promql.label(names.DATAFACE_ARTIFACT)
 SOURCE = promql.label(names.DATAFACE_CATALOG_SOURCE)
 ERROR = promql.label(names.ERROR_TYPE)
-PLACE = promql.label(names.CONTEXT_TELEMETRY_PLACE)
+LIBRARY_PART = promql.label(names.CONTEXT_TELEMETRY_PLACE)
 FLAW = promql.label(names.CONTEXT_TELEMETRY_FLAW)
 
 RECENT = 300.0
@@ -64,10 +65,8 @@ def or_none(expression: str, seconds: float, by: Sequence[str] = (SURFACE,)) -> 
 
 def share(indicator: Indicator, objectives: Objectives, seconds: float) -> str:
     """A ratio by surface, as `status` and the rules have it; nothing where there was nothing to judge."""
-    bad, but = indicator.counted(objectives)
     among = increase(indicator.among, seconds)
-    terms = [f"({increase(each, seconds)} or 0 * {among})" for each in bad]
-    counted = " + ".join(terms) + "".join(f" - ({increase(each, seconds)} or 0 * {among})" for each in but)
+    counted = bad_ones(indicator, objectives, lambda each: increase(each, seconds), f"0 * {among}")
     return f"({counted}) / ({among} > 0)"
 
 
@@ -89,9 +88,9 @@ def lowest(each: Sum, seconds: float, by: Sequence[str] = ()) -> str:
 
 
 def age(each: Sum, seconds: float) -> str:
-    """How long ago a gauge's moments are, the youngest for each set of labels that the gauge itself has."""
+    """How long ago a gauge's moments are in each place, as alerts have it; of the places that are chosen the oldest."""
     labels = ", ".join(promql.label(name) for name in each.of.attributes)
-    return _chosen(f"min by ({labels}) ({promql.age(each, seconds, (), _variables(each))})")
+    return _chosen(f"max by ({labels}) ({promql.age(each, seconds, promql.PLACE, _variables(each))})")
 
 
 def row_if_none(expression: str, label: str, words: str, known: str) -> str:

@@ -138,7 +138,7 @@ def _panel(shown: Dashboard, place: Place, inputs: Inputs) -> Json:
             }
             for index, each in enumerate(panel.queries)
         ]
-    if found := [*_links(panel, inputs), *_explore(panel)]:
+    if found := [*_links(panel, inputs), *_explore(panel, inputs)]:
         made["links"] = found
     return made
 
@@ -147,11 +147,15 @@ def _links(panel: Panel, inputs: Inputs) -> list[Json]:
     return [{"title": each.name, "url": each.url, "targetBlank": True} for each in links(panel, inputs)]
 
 
-def _explore(panel: Panel) -> list[Json]:
+def _explore(panel: Panel, inputs: Inputs) -> list[Json]:
     """The traces in this Grafana's own Explore, for those who keep them in Tempo."""
     found = []
     for name in panel.traces:
-        search = {"refId": "A", "queryType": "traceql", "query": query(name).traceql()}
+        search = {
+            "refId": "A",
+            "queryType": "traceql",
+            "query": query(name, inputs.limits.objectives).traceql(),
+        }
         pane = {"datasource": _TEMPO, "queries": [search], "range": {"from": "${__from}", "to": "${__to}"}}
         panes = quote(json.dumps({"traces": pane}), safe="${}")
         title = f"Traces in Tempo: {name.replace('_', ' ')}"

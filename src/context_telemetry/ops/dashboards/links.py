@@ -29,7 +29,7 @@ def links(panel: Panel, inputs: Inputs) -> list[Link]:
         for name in panel.indicators
     ]
     for name in panel.traces:
-        search = query(name)
+        search = query(name, inputs.limits.objectives)
         where = urlencode({**search.jaeger(), "lookback": "1h"})
         found.append(
             Link(

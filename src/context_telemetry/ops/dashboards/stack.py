@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from context_telemetry.health import promql
 from context_telemetry.health.promql import ENVIRONMENT, NAMESPACE, SURFACE, duration
-from context_telemetry.ops.alerts import COLLECTOR_JOB
 from context_telemetry.ops.dashboards.expressions import RECENT, row_if_none
 from context_telemetry.ops.dashboards.model import Panel, Query, Threshold
+from context_telemetry.ops.shared import COLLECTOR_JOB, QUEUE_FILLING, SIGNALS
 
 _WINDOW = duration(RECENT)
 # An alert of the Collector has no project: what the variables choose, and what has none.
@@ -20,9 +20,7 @@ _PENDING_SINCE = f'ALERTS_FOR_STATE{{alertname=~"Dataface.+", alertname!="Datafa
 _WATCHDOG = 'count(ALERTS{alertname="DatafaceWatchdog", alertstate="firing"})'
 
 _UNREAD = "Prometheus does not read the Collector's own metrics, or nothing came in yet."
-QUEUE_FILLING = 0.5
-"""The share from which on `DatafaceCollectorQueueFilling` fires."""
-_SIGNALS = (("spans", "spans"), ("metric_points", "points"), ("log_records", "events"))
+_WORDS = {"spans": "spans", "metric_points": "points", "log_records": "events"}
 
 
 def count() -> str:
@@ -61,7 +59,7 @@ def collector() -> tuple[Panel, ...]:
             width=8,
             unit="per_second",
             queries=tuple(
-                Query(_rate(f"otelcol_receiver_accepted_{signal}"), words) for signal, words in _SIGNALS
+                Query(_rate(f"otelcol_receiver_accepted_{signal}"), _WORDS[signal]) for signal in SIGNALS
             ),
             empty=_UNREAD,
         ),

@@ -125,8 +125,10 @@ def _own(s: Shapes, name: str, title: str, answers: str, what: Sum) -> Panel:
         width=8,
         queries=(
             Query(
-                ex.row_if_none(f"{ex.increase(what, ex.RECENT, (ex.PLACE,))} > 0", ex.PLACE, "none", said),
-                legend(ex.PLACE),
+                ex.row_if_none(
+                    f"{ex.increase(what, ex.RECENT, (ex.LIBRARY_PART,))} > 0", ex.LIBRARY_PART, "none", said
+                ),
+                legend(ex.LIBRARY_PART),
             ),
         ),
         empty=_SILENT,

@@ -6,6 +6,7 @@ secret of them (headers, user, query, path) is put into a message.
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import ipaddress
@@ -28,6 +29,8 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 import requests
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.util.re import parse_env_headers
+from requests.auth import AuthBase, HTTPBasicAuth
+from requests.utils import get_auth_from_url
 
 from context_telemetry.conventions import names
 from context_telemetry.pipeline.replay.ledger import Interrupted
@@ -41,6 +44,10 @@ _DEFAULT_TIMEOUT = 60.0
 _CONNECT_TIMEOUT = 10.0
 _PORTS = {"http": 80, "https": 443}
 _GRPC_PORT = 4317
+# One machine's names for itself. Where a receiver is at one of them, it is at the others.
+_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
+# Headers that do not say who the receiver is: how a request is written, and what proves who sends it, which is renewed.
+_NOT_OF_THE_RECEIVER = frozenset({"content-type", "content-encoding", "user-agent", "authorization"})
 _COMPRESS: Mapping[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
 
 # https://opentelemetry.io/docs/specs/otlp/#failures-1: these are tried again, and no others.
@@ -86,15 +93,24 @@ class Endpoint:
     @property
     def name(self) -> str:
         """The address as it may be shown and kept: scheme, host and port."""
-        parts = urlsplit(self.url)
-        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-        return f"{parts.scheme}://{host}:{parts.port or _PORTS[parts.scheme]}"
+        return _address(self.url, urlsplit(self.url).hostname)
 
     @property
     def key(self) -> str:
-        """The same for one receiver however its address is spelled; without user and query."""
-        path = urlsplit(self.url).path.rstrip("/")
-        return hashlib.sha256(f"{self.name}{path}".encode()).hexdigest()[:12]
+        """The same for one receiver however its address is spelled, and another for each of its tenants.
+
+        A digest of scheme, host, port, path, user and headers; not of the query, nor of what is in `authorization`
+        but a user.
+        """
+        parts = urlsplit(self.url)
+        host = "localhost" if parts.hostname in _THIS_MACHINE else parts.hostname
+        receiver = _address(self.url, host) + parts.path.rstrip("/")
+        # They say which tenant's store it is: what one has got, another has not.
+        tenant = sorted((k, v) for k, v in self.headers.items() if k not in _NOT_OF_THE_RECEIVER)
+        if user := get_auth_from_url(self.url)[0] or _user(self.headers.get("authorization", "")):
+            tenant.append(("user", user))
+        whole = f"{receiver}\n{json.dumps(tenant)}" if tenant else receiver
+        return hashlib.sha256(whole.encode()).hexdigest()[:12]
 
     @property
     def is_loopback(self) -> bool:
@@ -131,6 +147,24 @@ class Endpoint:
             verify=verify,
             certificate=(certificate, key) if certificate and key else certificate or None,
         )
+
+
+def _address(url: str, host: str | None) -> str:
+    parts = urlsplit(url)
+    bracketed = f"[{host}]" if ":" in (host or "") else host
+    return f"{parts.scheme}://{bracketed}:{parts.port or _PORTS[parts.scheme]}"
+
+
+def _user(authorization: str) -> str:
+    """The user that a header of HTTP's Basic scheme names; empty for every other."""
+    scheme, _, told = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return ""
+    try:
+        user, colon, _ = base64.b64decode(told, validate=True).decode().partition(":")
+    except ValueError:
+        return ""
+    return user if colon else ""
 
 
 def _url(signal: Signal, to: str | None, variable: str, value: str, *, protocol: tuple[str, str]) -> str:
@@ -259,6 +293,13 @@ class Waiting(Protocol):
     def waiting(self, seconds: float, why: str) -> None: ...
 
 
+class _AsItIs(AuthBase):
+    """Leaves `authorization` to the headers. Without it `requests` takes what ~/.netrc has for the host instead."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return request
+
+
 class Sender:
     """A connection to one endpoint. Not thread-safe."""
 
@@ -273,7 +314,8 @@ class Sender:
         self._session = requests.Session()
         # What stays on this machine goes to no proxy, whatever the environment says of one.
         self._session.trust_env = not endpoint.is_loopback
-        self._session.verify, self._session.cert = endpoint.verify, endpoint.certificate
+        user = get_auth_from_url(endpoint.url)
+        self._session.auth = HTTPBasicAuth(*user) if any(user) else _AsItIs()
 
     def close(self) -> None:
         self._session.close()
@@ -319,6 +361,9 @@ class Sender:
                     self.endpoint.url,
                     data=body,
                     headers=dict(self.endpoint.headers),
+                    # Said with each request: of a session `requests` prefers what REQUESTS_CA_BUNDLE has.
+                    verify=self.endpoint.verify,
+                    cert=self.endpoint.certificate,
                     timeout=(min(_CONNECT_TIMEOUT, self.endpoint.timeout), self.endpoint.timeout),
                     allow_redirects=False,
                     stream=True,

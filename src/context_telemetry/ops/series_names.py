@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from context_telemetry.health import promql
 from context_telemetry.ops.documents import meant
+from context_telemetry.ops.shared import SIGNALS
 
 # What the Collector 0.159 says of itself with the reader that collector/gateway.yaml has, which leaves out the suffixes
 # for units and totals. A test asks a running one.
-_SIGNALS: Final = ("spans", "metric_points", "log_records")
 COLLECTOR: Final = frozenset(
     {
         "otelcol_exporter_queue_size",
@@ -23,11 +23,11 @@ COLLECTOR: Final = frozenset(
         "otelcol_process_memory_rss",
         "otelcol_process_uptime",
     }
-    | {f"otelcol_receiver_{what}_{signal}" for what in ("accepted", "refused") for signal in _SIGNALS}
+    | {f"otelcol_receiver_{what}_{signal}" for what in ("accepted", "refused") for signal in SIGNALS}
     | {
         f"otelcol_exporter_{what}_{signal}"
         for what in ("sent", "send_failed", "enqueue_failed")
-        for signal in _SIGNALS
+        for signal in SIGNALS
     }
 )
 # What Prometheus makes of its own accord.
