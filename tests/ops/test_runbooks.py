@@ -66,6 +66,57 @@ def test_the_pages_are_the_same_each_time_and_say_that_they_are_generated() -> N
     assert all(path.startswith("runbooks/") for path in FILES)
 
 
+def test_response_times_and_severities_are_said_alike_by_every_page() -> None:
+    promised = re.search(
+        r"^\| page \|.*\| (15 minutes) \| .* \| (2 hours), .*\n\| ticket \|.*\| (3 working days) \|$",
+        PAGES["severity.md"],
+        re.MULTILINE,
+    )
+    assert promised
+    answer, repaired, closed = promised.groups()
+    listed = re.findall(r"^\| (\[?.*) \| (\[.*) \|$", PAGES["severity.md"], re.MULTILINE)
+    for alert in topics(Limits()):
+        page = PAGES[f"{alert.name}.md"]
+        link = f"[{alert.name}]({alert.name}.md)"
+        if "page" in alert.fires:
+            assert f"- Page: no answer of the owner after {answer}" in page
+            assert f"after {repaired}: go back" in page
+        if "ticket" in alert.fires:
+            assert f"- Ticket: not repaired within {closed}" in page
+        assert [any(link == row[column] for row in listed) for column in (0, 1)] == [
+            severity in alert.fires for severity in ("page", "ticket")
+        ]
+        severities = ", ".join(each for each in ("page", "ticket", "none") if each in alert.fires)
+        assert f"| {link} | {severities} |" in PAGES["README.md"]
+        if alert.name != "DatafaceWatchdog":
+            assert "(support.md)" in page
+
+
+def test_what_is_replaced_is_kept_by_its_name_and_only_where_it_is_there() -> None:
+    for name, block in commands():
+        if "git checkout HEAD" in block.command:
+            assert 'test ! -e "$FILE" || cp -p "$FILE" "$KEPT/before"/"$FILE"' in block.command, name
+        assert '"$KEPT/before" ' not in block.command, name
+        if block.command.startswith("git status"):
+            assert "$FILE" not in block.command, name
+
+
+def test_a_local_form_that_asks_less_than_its_twins_says_so() -> None:
+    told_by_traces = {
+        names.DATAFACE_ENTRY,
+        names.DATAFACE_OUTCOME,
+        names.DATAFACE_SURFACE,
+        names.DATAFACE_CLIENT_NAME,
+    }
+    for asked in QUERIES:
+        more = set(asked.where) - told_by_traces
+        if asked.reason is not None:
+            assert f"--reason {asked.reason}" in asked.local
+        elif more or asked.seconds is not None:
+            assert asked.locally, asked.name
+        assert asked.locally in PAGES["playbook.md"]
+
+
 def test_names_and_limits_of_an_operator_stand_in_the_pages() -> None:
     text = owners.default_text().replace(
         'catalogue-owner:\n    names: []\n    contact: ""',

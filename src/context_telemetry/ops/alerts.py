@@ -23,6 +23,9 @@ from context_telemetry.ops.inputs import Inputs
 from context_telemetry.ops.shared import SERVICE
 from context_telemetry.ops.shares import bad_ones
 
+GROUPS: Final = ("dataface-page", "dataface-ticket")
+"""The groups of rules: what wakes somebody is asked more often. The second reads what the first records."""
+
 RULES: Final = "alerts/rules.yaml"
 
 # What every series is summed by. The surface, because each has its owner and its limit; the project and the
@@ -269,8 +272,8 @@ def rules(inputs: Inputs) -> dict[str, Any]:
 
     return {
         "groups": [
-            group("dataface-page", often, quick, ("page", "none")),
-            group("dataface-ticket", seldom, slow, ("ticket",)),
+            group(GROUPS[0], often, quick, ("page", "none")),
+            group(GROUPS[1], seldom, slow, ("ticket",)),
         ]
     }
 

@@ -23,7 +23,8 @@ class Query:
 
     A value that begins with ``$`` is a variable of the reader's shell. ``seconds`` is a span's least duration.
     A ``reason`` is one of a list: Jaeger compares the list as a whole, so it finds the spans that have this reason
-    alone, which the call has where the reason begins; Tempo looks into the list.
+    alone, which the call has where the reason begins; Tempo looks into the list. ``locally`` says in what the local
+    command differs: `traces` lists calls, and knows neither what went on inside them nor every attribute.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Query:
     where: Mapping[str, Value] = field(default_factory=dict)
     reason: str | None = None
     seconds: float | None = None
+    locally: str = ""
 
     def __post_init__(self) -> None:
         unknown = set(self.where) - _ATTRIBUTES
@@ -165,7 +167,11 @@ def queries(objectives: Objectives) -> tuple[Query, ...]:
         Query(
             name="same_context",
             question="Who else was given the same context?",
-            local="context-telemetry traces --limit 50 --json",
+            local="for id in $(context-telemetry traces --limit 50 --json |\n"
+            """  sed -n 's/.*"trace_id": "\\([0-9a-f]*\\)".*/\\1/p' | sort -u); do\n"""
+            '  if context-telemetry trace "$id" --json | grep -qF "$FINGERPRINT"; then echo "$id"; fi\n'
+            "done",
+            locally="It opens each of the last 50 calls, so it takes a minute; what it prints are the traces' ids.",
             tells="Equal fingerprints mean the same prompt, tools, manifest and objects. What differs between a good "
             "and a bad answer of one fingerprint is not the context.",
             where={names.DATAFACE_CONTEXT_FINGERPRINT: "$FINGERPRINT"},
@@ -209,7 +215,8 @@ def queries(objectives: Objectives) -> tuple[Query, ...]:
         Query(
             name="charts_failed",
             question="Which renders of a face lack charts?",
-            local="context-telemetry traces --outcome degraded --limit 50",
+            local="context-telemetry traces --reason charts_failed --limit 50",
+            locally="Those of every face: a tool's call is listed by the tool's name, and its trace has the face.",
             tells="`dataface.charts.failed` of `dataface.charts.total`; the failed `query.execute` below says why.",
             where={
                 names.DATAFACE_OPERATION_NAME: "dashboard.render",
@@ -221,13 +228,16 @@ def queries(objectives: Objectives) -> tuple[Query, ...]:
             name="failed_queries",
             question="Which queries failed at the warehouse?",
             local="context-telemetry traces --outcome failed --limit 50",
+            locally="Calls that failed, for whatever cause: a trace has a failed `query.execute` where it was a query. "
+            "Those that failed inside a render are under `charts_failed`.",
             tells="`dataface.error.code` and `error.type`; the source in `dataface.catalog.source`.",
             where={names.DATAFACE_OPERATION_NAME: "query.execute", names.DATAFACE_OUTCOME: "failed"},
         ),
         Query(
             name="error_code",
             question="Where else is this error code?",
-            local="context-telemetry traces --outcome failed --limit 50",
+            local='context-telemetry traces --outcome failed --limit 200 | grep -F -B 1 -- "$CODE"',
+            locally="Calls that ended with it; a code inside of a call that was answered stands in its trace.",
             tells="One source or face in all of them: repair that. Many: the release or the warehouse.",
             where={names.DATAFACE_ERROR_CODE: "$CODE"},
         ),
@@ -235,6 +245,8 @@ def queries(objectives: Objectives) -> tuple[Query, ...]:
             name="slow",
             question="Which resolutions of the catalogue were slow?",
             local="context-telemetry traces --limit 50",
+            locally="Every call, with how long the whole of it `took`; open the long ones. How long resolutions take "
+            "in all says `context-telemetry status --json`, under `durations`.",
             tells="The longest bar below the call: `catalog.resolve` is the warehouse, `manifest.load` the disk.",
             where={names.DATAFACE_OPERATION_NAME: "catalog.resolve"},
             seconds=objectives.context_duration,
