@@ -21,7 +21,7 @@ from context_telemetry.ops import runbooks
 from context_telemetry.ops.inputs import defaults
 from context_telemetry.ops.runbooks import Block, blocks
 from context_telemetry.rehearsal.sample import Sample
-from tools.stack import wait_until
+from tools.stack import get_json, wait_until
 
 from .incident import Incident, stack_of
 
@@ -46,7 +46,12 @@ def silent(tmp_path_factory: pytest.TempPathFactory, sample: Sample) -> Iterator
     """The whole stack, and nothing that was served."""
     parts = ("jaeger", "collector", "prometheus", "alertmanager")
     with stack_of(tmp_path_factory.mktemp("runbooks"), sample, parts) as made:
-        wait_until("the watchdog fires", lambda: made.stack.query('ALERTS{alertname="DatafaceWatchdog"}'))
+        # An alert that is sent before Alertmanager is found is sent again after a minute.
+        wait_until(
+            "Alertmanager has the watchdog",
+            lambda: get_json(f"{made.stack.alertmanager_url}/api/v2/alerts"),
+            120.0,
+        )
         yield made
 
 
