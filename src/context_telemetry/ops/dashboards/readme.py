@@ -44,7 +44,7 @@ source has the uid `tempo`. The addresses in alerts begin with `links.dashboards
 ## Perses 0.54
 
 Create the project `{project}` and a default data source of the kind `PrometheusDatasource`, with Prometheus' own
-`scrapeInterval` (15s in `collector/prometheus.yaml`; Perses takes a minute otherwise, and its graphs get coarse). Then
+`scrapeInterval` (5s in `collector/prometheus.yaml`; Perses takes a minute otherwise, and its graphs get coarse). Then
 `percli apply -d perses/`, or name the folder in `provisioning.folders` of the server's configuration.
 
 Two things that Perses 0.54 does differently: a number above the graphs is the last one in the chosen time, also where
