@@ -17,20 +17,23 @@ from typer.testing import CliRunner
 
 from context_telemetry.cli.app import app
 from context_telemetry.conventions import names
-from context_telemetry.health import Sum
+from context_telemetry.health import Sum, evaluate
 from context_telemetry.health.fleet import Fleet, Unreachable
+from context_telemetry.limits import Limits
 
 Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
 SERVED = Sum(names.METRIC_DATAFACE_CONTEXT_SERVED)
 
 
 @contextmanager
-def server(answer: Answer) -> Iterator[str]:
-    """A server on loopback that answers every request by ``answer``."""
+def server(answer: Answer, asked: list[bytes] | None = None) -> Iterator[str]:
+    """A server on loopback that answers every request by ``answer``, and keeps in ``asked`` what it was asked."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if asked is not None:
+                asked.append(body)
             answer(self)
 
         do_GET = do_POST
@@ -132,3 +135,17 @@ def test_a_surface_that_served_nothing_in_the_window_is_none_of_it() -> None:
 def test_all_of_the_past_is_no_window_for_an_engine() -> None:
     done = CliRunner().invoke(app, ["status", "--prometheus", "http://127.0.0.1:9", "--since", "all"])
     assert done.exit_code == 2
+
+
+def test_an_engine_is_asked_each_question_once_however_many_indicators_have_it() -> None:
+    asked: list[bytes] = []
+
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        says(vector(({"dataface_surface": "mcp"}, "100")))(handler)
+
+    with server(answer, asked) as url:
+        fleet = Fleet(url, 60.0)
+        evaluate(fleet, Limits())
+        fleet.served()
+        fleet.reasons()
+    assert len(asked) == len(set(asked)) > 10

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
-from ops.conftest import Told
 
 from context_telemetry.conventions.names import SURFACES
 from context_telemetry.limits import Limits
 from context_telemetry.ops import alerts, inputs, owners, support
 from context_telemetry.ops.documents import DocumentError
 from context_telemetry.ops.owners import Components, Surfaces
+from ops.conftest import Told
 
 PAGED = "    page: [catalogue]\n    ticket: [catalogue]"
 RECEIVED = '{kind: webhook, url: "http://127.0.0.1:5001/catalogue-owner"}'
@@ -190,9 +191,11 @@ def test_what_is_no_document_is_told_and_never_raises_otherwise(text: str, said:
     ],
     ids=["missing", "folder", "latin"],
 )
-def test_a_file_that_cannot_be_read_is_told(make: object, said: str, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_told(
+    make: Callable[[Path], object], said: str, tmp_path: Path
+) -> None:
     path = tmp_path / "owners.yaml"
-    make(path)  # type: ignore[operator]
+    make(path)
     with pytest.raises(DocumentError, match=r"owners\.yaml: ") as raised:
         owners.load(path)
     assert said in raised.value.problems[0]

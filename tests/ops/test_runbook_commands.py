@@ -123,7 +123,7 @@ def meet(name: str, times: int = 1) -> Step:
 
         def begin() -> None:
             met.inject(machine.project)
-            time.sleep(met.settles)
+            time.sleep(met.settles)  # so long the worker may take to see it, as the fault's row says
 
         calls = [meeting.call for meeting in met.meetings] * times
         machine.serve(met.twin, *calls, before={1: begin})
@@ -203,7 +203,7 @@ with operation("catalog.profile", source="shop", schema="main", table="fct_order
     op.age("super_schema", 40 * 86400.0)
     op.degraded("profile_stale")
 """
-# Stands for a warehouse that takes its time. The first call is alone: while it starts the pipeline, others go unheard.
+# Stands for a warehouse that takes its time: longer than the 5 s of `objectives.context_duration`.
 _SLOW = (
     _RESOLVED
     + """
@@ -309,6 +309,7 @@ def _mitigate(machine: Machine, page: Sequence[Block], asked_again: Step) -> Non
     repaired = time.time()
     for block in page:
         if "SINCE" in block.variables:
+            # No bad call is to be as near to the repair as a command takes to begin.
             time.sleep(max(0.0, repaired + _STARTS - time.time()))
             asked_again(machine)
             # `status` reckons from when it looks, and needs this long to begin.

@@ -30,7 +30,7 @@ FAULTS = (
     "result_oversized",
     "sql_typo",
 )
-# Stands for a warehouse that takes its time; the others are real.
+# Stands for a warehouse that takes its time, longer than the 5 s of a slow trace; the others are real.
 _SLOW = """
 import time, context_telemetry
 context_telemetry.instrument()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from context_telemetry.cli import documents, text
+from context_telemetry.cli import documents, text, watching
 from context_telemetry.cli.status import EXIT, indicators, plain_table
 from context_telemetry.health import Verdict, evaluate, what_to_do
 from context_telemetry.health.fleet import Fleet, ReasonRow, ServedRow, Unreachable
@@ -51,20 +50,7 @@ def watch(url: str, seconds: float, labels: dict[str, str], limits: Limits) -> i
 
     An engine that does not answer for a while is waited for.
     """
-    from rich.live import Live
-
-    console, seen = text.console(), look(url, seconds, labels, limits)
-    try:
-        with Live(screen(seen), console=console, screen=True, auto_refresh=False) as live:
-            while True:
-                time.sleep(text.WATCHED_EVERY)
-                try:
-                    seen = look(url, seconds, labels, limits)
-                    live.update(screen(seen), refresh=True)
-                except Unreachable as error:
-                    live.update(Group(screen(seen), Text(), Text(f"! {error}", "yellow")), refresh=True)
-    except KeyboardInterrupt:
-        console.print(screen(seen))
+    seen = watching.watch(lambda: look(url, seconds, labels, limits), screen, (Unreachable,))
     return EXIT[seen.verdict.state]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from context_telemetry.cli import documents, text
+from context_telemetry.cli import documents, text, watching
 from context_telemetry.cli.place import Place, sampled, unusable
 from context_telemetry.conventions import names
 from context_telemetry.health import (
@@ -71,20 +70,7 @@ def once(place: Place, seconds: float | None, *, as_json: bool) -> int:
 
 def watch(place: Place, seconds: float | None) -> int:
     """Show the status and renew it until interrupted; the last exit code."""
-    from rich.live import Live
-
-    console = text.console()
-    seen = look(place, seconds)
-    with (
-        suppress(KeyboardInterrupt),
-        Live(screen(seen), console=console, screen=True, auto_refresh=False) as live,
-    ):
-        while True:
-            time.sleep(text.WATCHED_EVERY)
-            seen = look(place, seconds)
-            live.update(screen(seen), refresh=True)
-    console.print(screen(seen))
-    return EXIT[seen.verdict.state]
+    return EXIT[watching.watch(lambda: look(place, seconds), screen).verdict.state]
 
 
 # The screen

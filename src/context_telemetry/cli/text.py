@@ -24,9 +24,6 @@ STATE_STYLE = {"healthy": "green", "unhealthy": "red", "unknown": "yellow"}
 STATE_MARK = {"healthy": "✓", "unhealthy": "✗", "unknown": "?"}
 OUTCOME_STYLE = {"ok": "green", "degraded": "yellow", "failed": "red"}
 
-WATCHED_EVERY = 2.0
-"""Seconds from one look of `--watch` to the next."""
-
 # As many digits of a trace id as are shown. Among many thousands two may begin alike: `trace` then asks for more.
 SHOWN_ID = 8
 

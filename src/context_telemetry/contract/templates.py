@@ -233,6 +233,7 @@ class _Value(Undefined):
 
     __getitem__ = __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _itself
     __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __neg__ = __pos__ = _itself
+    # The types of `object` and `int` would have these take and give other than a stand-in does.
     __bool__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __contains__ = _true  # type: ignore[assignment]
     __int__ = _nothing  # type: ignore[assignment]
 

@@ -26,6 +26,7 @@ from context_telemetry.health.verdict import EVERYWHERE
 _ANSWERS_WITHIN = 10.0
 # What a gauge said counts as long after its process has stopped: a session of a minute says it once.
 _GAUGE_SECONDS = 86_400.0
+_Series = list[tuple[dict[str, str], float]]
 _HOOKS = Sum(names.METRIC_CONTEXT_TELEMETRY_HOOKS)
 
 
@@ -55,18 +56,17 @@ class ReasonRow:
 
 
 class Fleet:
-    """All that reports to one engine in the last ``seconds`` until ``at`` (Unix seconds; None: now).
+    """All that reports to one engine in the last ``seconds`` until now, the same now for every question.
 
     ``labels`` narrow it down: ``{"service_namespace": "shop"}`` is one Dataface project. Raises ValueError for what is
     no address, and at each question Unreachable.
     """
 
-    def __init__(
-        self, url: str, seconds: float, labels: Mapping[str, str] | None = None, at: float | None = None
-    ) -> None:
+    def __init__(self, url: str, seconds: float, labels: Mapping[str, str] | None = None) -> None:
         self.url, self._headers = _without_password(url)
         self.seconds, self.labels = seconds, dict(labels or {})
-        self._at = time.time() if at is None else at
+        self._at = time.time()
+        self._answers: dict[str, _Series] = {}
 
     def added(self, each: Sum) -> Mapping[str | None, float]:
         """As `Source` says."""
@@ -129,14 +129,19 @@ class Fleet:
         ]
         return sorted((row for row in rows if row.count), key=lambda row: (-row.count, row.reason))
 
-    def _said(self, each: Sum) -> list[tuple[dict[str, str], float]]:
+    def _said(self, each: Sum) -> _Series:
         """What a gauge said last, of each project and environment by the gauge's own labels."""
         seconds = max(self.seconds, promql.REMEMBERED if each.of.unit == "s" else _GAUGE_SECONDS)
-        told = f"last_over_time({promql.selector(each, '', self.labels)}[{promql.duration(seconds)}])"
         kept = ", ".join((*promql.PLACE, *(promql.label(name) for name in each.of.attributes)))
-        return self._ask(f"max by ({kept}) ({told})")
+        return self._ask(f"max by ({kept}) ({promql.last(each, seconds, self.labels)})")
 
-    def _ask(self, query: str) -> list[tuple[dict[str, str], float]]:
+    def _ask(self, query: str) -> _Series:
+        """The answer for the one moment: several indicators ask the same, and the engine is asked once."""
+        if query not in self._answers:
+            self._answers[query] = self._asked(query)
+        return self._answers[query]
+
+    def _asked(self, query: str) -> _Series:
         asked = urllib.parse.urlencode({"query": query, "time": f"{self._at:.3f}"}).encode()
         request = urllib.request.Request(f"{self.url}/api/v1/query", data=asked)
         for name, value in self._headers.items():  # not for whom a redirect leads to

@@ -86,10 +86,10 @@ def added(series: str, seconds: float, by: Sequence[str]) -> str:
     """`increase` of the series of one selector."""
     window = duration(seconds)
     first = f"last_over_time({series}[{duration(_GAP)}] offset {window})"
-    last = f"last_over_time({series}[{window}])"
+    end = f"last_over_time({series}[{window}])"
     # It may have begun anew between the sample that is `first` and the window's own first one.
     anew = f"resets({series}[{duration(seconds + _GAP)}])"
-    each = f"{last} - {first} and {anew} == 0 or increase({series}[{window}]) and {first} or {last}"
+    each = f"{end} - {first} and {anew} == 0 or increase({series}[{window}]) and {first} or {end}"
     return f"sum by ({', '.join(by)}) ({each})" if by else f"sum({each})"
 
 
@@ -100,15 +100,19 @@ def latest(each: Sum, seconds: float, by: Sequence[str] = (), extra: Mapping[str
     """
     if each.of.instrument == "counter":
         return increase(each, max(seconds, SAID_AGAIN), by, extra)
-    told = f"last_over_time({selector(each, '', extra)}[{duration(seconds)}])"
+    told = last(each, seconds, extra)
     return f"sum by ({', '.join(by)}) ({told})" if by else f"sum({told})"
+
+
+def last(each: Sum, seconds: float, extra: Mapping[str, str] | None = None) -> str:
+    """Each series of a gauge with what was said last within ``seconds``."""
+    return f"last_over_time({selector(each, '', extra)}[{duration(seconds)}])"
 
 
 def age(each: Sum, seconds: float, by: Sequence[str] = (), extra: Mapping[str, str] | None = None) -> str:
     """How long ago a gauge's moments are, in seconds, the last that was said of each within ``seconds``."""
-    told = f"last_over_time({selector(each, '', extra)}[{duration(seconds)}])"
     labels = (*by, *(label(name) for name in each.of.attributes))
-    return f"time() - max by ({', '.join(labels)}) ({told})"
+    return f"time() - max by ({', '.join(labels)}) ({last(each, seconds, extra)})"
 
 
 def _is(values: frozenset[str], negated: str = "") -> str:

@@ -47,10 +47,10 @@ class Sum:
         return names.DATAFACE_SURFACE in self.of.attributes
 
 
-def some(metric: str, above: float | None = None, **labels: str | frozenset[str]) -> Sum:
+def some(metric: str, **labels: str | frozenset[str]) -> Sum:
     """A `Sum` whose labels are told by the last part of their name: ``some(SERVED, outcome="degraded")``."""
     known = {each.rpartition(".")[2]: each for each in _METRICS[metric].attributes}
     where = {
         known[name]: frozenset({value}) if isinstance(value, str) else value for name, value in labels.items()
     }
-    return Sum(metric, where, above=above)
+    return Sum(metric, where)

@@ -83,7 +83,7 @@ def latest(each: Sum, seconds: float, by: Sequence[str] = ()) -> str:
 
 def lowest(each: Sum, seconds: float, by: Sequence[str] = ()) -> str:
     """The lowest that a gauge's series said last."""
-    told = f"last_over_time({promql.selector(each, '', _variables(each))}[{promql.duration(seconds)}])"
+    told = promql.last(each, seconds, _variables(each))
     return _chosen(f"min by ({', '.join(by)}) ({told})" if by else f"min({told})")
 
 
