@@ -107,7 +107,8 @@ class Program:
         else:
             tracers = TracerProvider(sampler=ALWAYS_ON)
             tracers.add_span_processor(BatchSpanProcessor(self.spans, max_queue_size=100_000))
-            self.meters = MeterProvider([self.reader, PeriodicExportingMetricReader(self.periodic)])
+            self.exporting = PeriodicExportingMetricReader(self.periodic)
+            self.meters = MeterProvider([self.reader, self.exporting])
             loggers = LoggerProvider(shutdown_on_exit=False)
             if way == "host":
                 recorder.use(tracers, self.meters, loggers)

@@ -73,3 +73,30 @@ def test_a_fork_from_inside_of_a_collection_does_not_wait_for_itself(way: str) -
     command = [sys.executable, "-c", _INSIDE, way, str(Path(__file__).parents[1])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 0, done.stderr
+
+
+_WAITING = """
+import os, sys, threading
+sys.path.insert(0, sys.argv[2])
+from soundness.forking import Program
+program = Program(sys.argv[1], "random")
+held = threading.Event()
+def hold():
+    with program.exporting._shutdown_event._cond:
+        held.set()
+        threading.Event().wait(20)
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+pid = os.fork()
+if pid == 0:
+    raise SystemExit(0 if program.meters.force_flush(5_000) else 3)
+_, status = os.waitpid(pid, 0)
+os._exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_a_fork_while_an_exporting_reader_begins_to_wait_leaves_no_lock_behind() -> None:
+    """The SDK's own event; a fork hits that moment once in some thousand times."""
+    command = [sys.executable, "-c", _WAITING, "host", str(Path(__file__).parents[1])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False)
+    assert done.returncode == 0, done.stderr

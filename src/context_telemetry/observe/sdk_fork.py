@@ -1,7 +1,8 @@
-"""What the SDK's metrics leave behind in a child that was forked while another thread collected or recorded.
+"""What the SDK's metrics leave behind in a child that was forked while another thread collected, recorded or waited.
 
 Hand-written OpenTelemetry hangs so in four forks of five made during a collection: the SDK renews the locks of its
-traces and logs and not these. There is no public way to them, so none is called by its name here. What it counted of
+traces and logs and not these. A reader that exports by itself has an event that its thread waits for; its lock is held
+for a moment every time that the wait begins or ends, and a fork may hit that moment. There is no public way to them, so none is called by its name here. What it counted of
 ours in the parent is the parent's to tell.
 """
 
@@ -17,6 +18,8 @@ from context_telemetry.conventions import names
 
 _LOCK, _RLOCK = type(threading.Lock()), type(threading.RLock())
 _SDK = "opentelemetry.sdk."
+_WHOLE_MOMENT = 0.05
+"""Seconds after which a lock of an event has been left behind: whoever lives holds it for microseconds."""
 
 
 def renew(provider: Any) -> None:
@@ -58,8 +61,22 @@ def _renewed(part: Any, all_its_own: bool) -> Iterator[Any]:
         if kind is _LOCK or kind is _RLOCK:
             if all_its_own:
                 setattr(part, name, threading.Lock() if kind is _LOCK else threading.RLock())
+        elif kind is threading.Event:
+            if all_its_own:
+                _free(value)
         elif kind is not str and kind is not int:
             yield value
+
+
+def _free(event: threading.Event) -> None:
+    """Let go of an event's lock where its holder stayed in the parent.
+
+    It is not replaced: the SDK has started the child's thread by now, and that waits for this one.
+    """
+    lock = getattr(getattr(event, "_cond", None), "_lock", None)
+    if type(lock) is _LOCK:
+        lock.acquire(timeout=_WHOLE_MOMENT)
+        lock.release()
 
 
 def _forget_ours(part: Any) -> None:
