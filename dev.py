@@ -185,6 +185,12 @@ def matrix(arguments: list[str]) -> int:
     return subprocess.call([sys.executable, str(ROOT / "tools" / "release_matrix.py"), *arguments], cwd=ROOT)
 
 
+def postgres(arguments: list[str]) -> int:
+    """Contracts on a real PostgreSQL, which tools/programs.py gets, by an adapter that `test` has not."""
+    NEIGHBOURS.prepare()
+    return NEIGHBOURS.run("-m", "pytest", "-m", "stack", "tests/contract/test_postgres.py", *arguments)
+
+
 def oldest(arguments: list[str]) -> int:
     """The soundness of the recorders on the oldest OpenTelemetry that the package declares; `test` has the newest."""
     OLDEST.prepare()
@@ -217,7 +223,21 @@ def neighbours(arguments: list[str]) -> int:
 
 TASKS = {
     task.__name__: task
-    for task in (demo, test, lint, bench, matrix, stack, page, contracts, neighbours, oldest, on, python)
+    for task in (
+        demo,
+        test,
+        lint,
+        bench,
+        matrix,
+        stack,
+        page,
+        contracts,
+        neighbours,
+        postgres,
+        oldest,
+        on,
+        python,
+    )
 }
 
 

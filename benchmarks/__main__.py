@@ -12,7 +12,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from benchmarks import calls, latency, memory, peers, pieces, processes, report, served
+from benchmarks import (
+    calls,
+    contract,
+    latency,
+    looks,
+    memory,
+    peers,
+    pieces,
+    processes,
+    questions,
+    report,
+    served,
+)
 from benchmarks.environment import without_steering
 from benchmarks.measure import Result
 
@@ -90,6 +102,9 @@ def _benchmarks(given: Path | None) -> Sequence[Benchmark]:
         *memory.MATRIX,
         processes.Imports(),
         processes.Starts(project),
+        *contract.MATRIX,
+        *looks.MATRIX,
+        *questions.MATRIX,
         *peers.benchmarks(project),
     ]
 

@@ -23,7 +23,7 @@ from context_telemetry.contract import catalogue
 from context_telemetry.contract.catalogue import Catalogue, SourceState
 
 _MIB = 2**20
-_SIDE = "10,000 x 50"
+_SIDE = "catalogue"
 # Issue 7: snapshot and difference in 5 s and 500 MiB.
 _BOUND = (
     Target("value", _SIDE, "", 5.0, "together"),

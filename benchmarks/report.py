@@ -34,6 +34,8 @@ TABLES: dict[str, Layout] = {
     "sizing": Layout(),
     "memory": Layout(),
     "processes": Layout(),
+    "contract": Layout(compared=""),
+    "asked": Layout(compared=""),
     "peers": Layout("sides"),
 }
 

@@ -98,6 +98,9 @@ class Recorded:
 
 Observed = Callable[..., Recorded]
 
+WATCH = "CONTEXT_TELEMETRY_CONTRACT_WATCH"
+"""Off here, but for tests of what it starts: a process beside each server would be most of what a test costs."""
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _isolated_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -108,6 +111,7 @@ def _isolated_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("XDG_STATE_HOME", str(home / "state"))
         for name in [name for name in os.environ if name.startswith(driver.STEERING)]:
             patch.delenv(name)
+        patch.setenv(WATCH, "false")
         yield
 
 
@@ -170,7 +174,7 @@ def observe(
         answers = driver.with_session(
             project,
             send,
-            env={"CONTEXT_TELEMETRY_STATE_DIR": str(state_dir), **(env or {})},
+            env={"CONTEXT_TELEMETRY_STATE_DIR": str(state_dir), WATCH: "false", **(env or {})},
             stderr=stderr,
             **options,
         )

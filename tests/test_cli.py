@@ -668,7 +668,7 @@ def test_importing_the_command_line_imports_nothing_heavy(shop: Shop) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a pseudo terminal is needed")
-def test_watch_ends_on_interrupt_with_the_code_of_the_last_look(shop: Shop) -> None:
+def test_watch_ends_on_interrupt_with_a_line_and_leaves_the_last_look(shop: Shop) -> None:
     import pty
 
     shop.record_health()
@@ -685,14 +685,18 @@ def test_watch_ends_on_interrupt_with_the_code_of_the_last_look(shop: Shop) -> N
         },
         stdin=subprocess.DEVNULL,
         stdout=theirs,
+        stderr=subprocess.PIPE,
     )
     os.close(theirs)
     seen = b""
     while b"HEALTHY" not in seen:
         seen += os.read(ours, 4096)
     process.send_signal(signal.SIGINT)
+    rest = b""
     with contextlib.suppress(OSError):  # the other end closes when the process ends
-        while os.read(ours, 4096):
-            pass
-    assert process.wait(timeout=60) == 0
+        while more := os.read(ours, 4096):
+            rest += more
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, b"context-telemetry: interrupted; the last look is above\n")
+    assert b"HEALTHY" in rest
     os.close(ours)

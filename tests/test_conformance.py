@@ -9,17 +9,31 @@ from typing import get_args
 
 import pytest
 from agent_fakes import FakeModel, turn
-from conformance import assert_conforms, assert_memory_conforms, assert_none, read_folder, records_of
+from conformance import (
+    Record,
+    assert_conforms,
+    assert_memory_conforms,
+    assert_none,
+    read_folder,
+    records_of,
+)
 from conftest import Observed
+from contract.catalogues import desk
+from contract.looks import accept
 from httpserver import application, browser
 from inprocess import INITIALIZE, exchange, instrumented, opened, with_client
 from opentelemetry import trace
+from test_on_contract import BOTH, STATUS, asks, change, changes, compared, eventually, watched
 
 from context_telemetry import operation, surface
+from context_telemetry.contract.comparison import compare
+from context_telemetry.contract.impact import Recorded
+from context_telemetry.contract.model import Consumer
 from context_telemetry.conventions import names
-from context_telemetry.conventions.check import unused
+from context_telemetry.conventions.check import check, unused
 from context_telemetry.conventions.derive import derive
 from context_telemetry.instrumentation import report_state
+from context_telemetry.instrumentation.contract_events import Said
 from context_telemetry.instrumentation.instrumentor import Phase
 from context_telemetry.limits import Limits
 from context_telemetry.observe import recorder
@@ -48,7 +62,8 @@ def test_what_the_process_counts_is_what_its_spans_and_events_give(sample: Sampl
 def test_nothing_is_declared_that_a_full_run_does_not_emit(
     sample: Sample, tmp_path: Path, observed: Observed
 ) -> None:
-    """Every tool, every fault, a project with promises, broken requests, and an author's own operations."""
+    """Every tool, every fault, a project with promises, one with a contract, broken requests, an author's own."""
+    compared_spans, compared_events = contract_met(sample.copy(tmp_path / "accepted").root)
     with instrumented() as memory:
         recorder.set_limits(Limits.model_validate({"promises": {"dbt_manifest": 1}}).compile())
         exchange(sample.root, [*INITIALIZE, {"id": 1, "method": "prompts/list"}])
@@ -76,8 +91,27 @@ def test_nothing_is_declared_that_a_full_run_does_not_emit(
         over_stdio = observed(sample.root, [tool("docs")])
         assert_conforms(over_stdio.state_dir)
         spans += read_folder(over_stdio.state_dir)[0]
+        spans, events = spans + compared_spans, events + compared_events
         assert_none(unused(spans, events, derive(spans, events)))
         assert_memory_conforms(memory)
+
+
+def contract_met(project: Path) -> tuple[list[Record], list[Record]]:
+    """A contract that is broken while it is served, and a check of it that knows how often its faces were."""
+    accept(project)
+    with instrumented() as memory, watched(project) as (_, registry):
+        asks(memory, registry, "select * from nowhere")
+        eventually(lambda: compared(memory))
+        change(project, "alter table fct_orders drop column status")
+        eventually(lambda: asks(memory, registry, STATUS) == BOTH)
+        with operation("check.run"), desk() as connection:
+            faces = {Consumer("face", "faces/orders.yml"): 3}
+            Said().say(compare(connection, project, recorded=Recorded(faces, "this week")).comparison)
+        change(project, "alter table fct_orders add column status varchar")
+        eventually(lambda: any(state == "closed" for *_, state in changes(memory)))
+        spans, events = records_of(memory)
+        assert_none(check(spans, events, derive(spans, events)))
+        return spans, events
 
 
 def dft(*arguments: str) -> None:

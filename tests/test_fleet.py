@@ -11,6 +11,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from urllib.parse import parse_qs
 
 import pytest
 from typer.testing import CliRunner
@@ -130,6 +131,55 @@ def test_a_surface_that_served_nothing_in_the_window_is_none_of_it() -> None:
     rows = vector(({"dataface_surface": "mcp"}, "100"), ({"dataface_surface": "ide"}, "0"))
     with server(says(rows)) as url:
         assert Fleet(url, 60.0).added(SERVED) == {"mcp": 100.0}
+
+
+def query_of(body: bytes) -> str:
+    return parse_qs(body.decode())["query"][0]
+
+
+def of_series(asked: list[bytes], *rows: tuple[str, dict[str, str], str]) -> Answer:
+    """An engine that has these (name, labels, value) and answers what it was ``asked`` last by the name in it."""
+
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        query = query_of(asked[-1])
+        says(vector(*((labels, value) for name, labels, value in rows if name in query)))(handler)
+
+    return answer
+
+
+def test_what_is_open_is_what_every_project_said_last_and_the_broken_ones_are_named() -> None:
+    level = {"dataface_contract_level": "breaking", "deployment_environment_name": "production"}
+    asked: list[bytes] = []
+    answer = of_series(
+        asked,
+        ("dataface_contract_open", {**level, "service_namespace": "shop"}, "2"),
+        ("dataface_contract_open", {**level, "service_namespace": "stock"}, "0"),
+    )
+    with server(answer, asked) as url:
+        found = {each.indicator.name: each for each in evaluate(Fleet(url, 60.0), Limits()).findings}
+    contract = found["contract_open"]
+    assert (contract.state, contract.value, contract.detail) == ("unhealthy", 2.0, "shop 2")
+    (of_contract,) = (query for body in asked if "contract_open" in (query := query_of(body)))
+    assert '{dataface_contract_level="breaking"}[1d]' in of_contract  # a session of a minute says it once
+
+
+def test_where_no_contract_was_compared_nothing_is_known_of_it() -> None:
+    with server(says(vector())) as url:
+        verdict = evaluate(Fleet(url, 60.0), Limits())
+    assert {each.state for each in verdict.findings if each.indicator.name == "contract_open"} == {"unknown"}
+
+
+def test_names_that_are_not_there_are_counted_by_surface() -> None:
+    asked: list[bytes] = []
+    answer = of_series(
+        asked,
+        ("dataface_context_served_total", {"dataface_surface": "mcp"}, "20"),
+        ("dataface_references_unknown_total", {"dataface_surface": "mcp"}, "12"),
+    )
+    with server(answer, asked) as url:
+        findings = evaluate(Fleet(url, 60.0), Limits()).findings
+    (unknown,) = (each for each in findings if each.indicator.name == "unknown_references")
+    assert (unknown.surface, unknown.state, unknown.bad, unknown.count) == ("mcp", "unhealthy", 12, 20)
 
 
 def test_all_of_the_past_is_no_window_for_an_engine() -> None:

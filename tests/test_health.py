@@ -19,6 +19,7 @@ from context_telemetry.health import (
     how,
     what_to_do,
 )
+from context_telemetry.health.sums import some
 from context_telemetry.history import History
 from context_telemetry.limits import Limits, Objectives
 
@@ -259,6 +260,151 @@ def test_an_artefact_that_nobody_builds_any_more_is_a_ticket_whoever_serves(tmp_
     assert state(verdict(tmp_path), "artifact_age") == "healthy"
 
 
+def compared(process: Process, breaking: int | None, ago: float = 60.0, warning: int = 0) -> None:
+    """What a comparison with the contract says; without one that can be read, nothing of what is open."""
+    said: dict[str, int] = {names.DATAFACE_CONTRACT_UNREAD: 0}
+    if breaking is not None:
+        said[names.DATAFACE_CONTRACT_OPEN_BREAKING] = breaking
+        said[names.DATAFACE_CONTRACT_OPEN_WARNING] = warning
+        said[names.DATAFACE_CONTRACT_OPEN_INFO] = 0
+    process.event(names.EVENT_DATAFACE_CONTRACT_COMPARED, said, ago=ago)
+
+
+def changed(process: Process, what: str, state: str, ago: float = 60.0, level: str = "breaking") -> None:
+    process.event(
+        names.EVENT_DATAFACE_CONTRACT_CHANGED,
+        {
+            names.DATAFACE_CONTRACT_RULE: "column_removed",
+            names.DATAFACE_CONTRACT_LEVEL: level,
+            names.DATAFACE_CONTRACT_OBJECT: what,
+            names.DATAFACE_CONTRACT_STATE: state,
+            names.DATAFACE_DEGRADATION_REASON: "contract_broken",
+            names.DATAFACE_CONTRACT_CONSUMERS: 1,
+        },
+        ago=ago,
+    )
+
+
+def server(folder: Path, pid: int = 1) -> Process:
+    process = Process(folder, pid=pid, now=NOW)
+    process.call(healthy(60.0))
+    process.state()
+    process.flush()
+    return process
+
+
+def test_without_a_contract_nothing_is_known_of_it_and_the_whole_is_healthy(tmp_path: Path) -> None:
+    process = server(tmp_path)
+    assert state(verdict(tmp_path), "contract_open") == "unknown"
+    compared(process, None)
+    process.flush()
+    found = verdict(tmp_path)
+    assert (state(found, "contract_open"), found.state) == ("unknown", "healthy")
+
+
+def test_one_breaking_change_is_unhealthy_and_pages(tmp_path: Path) -> None:
+    process = server(tmp_path)
+    compared(process, 1, warning=7)
+    process.flush()
+    found = verdict(tmp_path)
+    assert found.reason == "contract_open: what consumers rely on has changed and nobody accepted it"
+    assert (of(found, "contract_open").value, of(found, "contract_open").surface) == (1.0, "*")
+
+
+def test_changes_that_break_nothing_are_healthy(tmp_path: Path) -> None:
+    process = server(tmp_path)
+    compared(process, 0, warning=7)
+    process.flush()
+    assert state(verdict(tmp_path), "contract_open") == "healthy"
+
+
+def test_the_last_word_counts_whichever_process_says_it(tmp_path: Path) -> None:
+    first, second = server(tmp_path, 1), server(tmp_path, 2)
+    compared(first, 2, ago=120.0)
+    compared(second, 0, ago=60.0)
+    first.flush()
+    second.flush()
+    assert state(verdict(tmp_path), "contract_open") == "healthy"
+    compared(second, 1, ago=30.0)
+    second.flush()
+    assert of(verdict(tmp_path), "contract_open").value == 1.0
+
+
+def test_what_was_said_of_a_contract_holds_for_a_day_and_is_then_not_known(tmp_path: Path) -> None:
+    process = server(tmp_path / "today")
+    compared(process, 2, ago=86_000.0)
+    process.flush()
+    assert state(verdict(tmp_path / "today"), "contract_open") == "unhealthy"
+    process = server(tmp_path / "yesterday")
+    compared(process, 2, ago=87_000.0)
+    process.flush()
+    assert state(verdict(tmp_path / "yesterday"), "contract_open") == "unknown"
+
+
+def test_what_is_open_is_named_where_all_of_it_was_told(tmp_path: Path) -> None:
+    process = server(tmp_path)
+    compared(process, 1)
+    changed(process, "shop.main.fct_orders.status", "opened", ago=62.0)
+    changed(process, "shop.main.fct_orders.amount", "opened", ago=62.0)
+    changed(process, "shop.main.fct_orders.note", "opened", ago=62.0, level="warning")
+    changed(process, "shop.main.fct_orders.amount", "closed", ago=61.0)
+    process.flush()
+    assert of(verdict(tmp_path), "contract_open").detail == "shop.main.fct_orders.status"
+    compared(process, 0, ago=30.0)  # it was closed in a process that told nothing of it
+    process.flush()
+    assert of(verdict(tmp_path), "contract_open").detail == ""
+
+
+def named(process: Process, name: str, count: int, surface: str = "mcp", ago: float = 60.0) -> None:
+    process.event(
+        names.EVENT_DATAFACE_REFERENCE_UNKNOWN,
+        {
+            names.DATAFACE_SURFACE: surface,
+            names.DATAFACE_CATALOG_SOURCE: "shop",
+            names.DATAFACE_CATALOG_SOURCE_CONFIGURED: True,
+            names.DATAFACE_REFERENCE_NAME: name,
+            names.DATAFACE_REFERENCE_COUNT: count,
+        },
+        ago=ago,
+    )
+
+
+def test_names_that_are_not_there_are_counted_on_the_surface_that_asked_for_them(tmp_path: Path) -> None:
+    process = server(tmp_path)
+    process.call(Call(surface="dashboard"))
+    named(process, "main.fct_order", 7)
+    named(process, "main.orders", 2)
+    named(process, "main.fct_order", 3)
+    named(process, "main.fct_order", 99, ago=4000.0)  # before the window
+    process.flush()
+    found = {f.surface: f for f in verdict(tmp_path).findings if f.indicator.name == "unknown_references"}
+    assert (found["mcp"].state, found["mcp"].bad, found["mcp"].detail) == (
+        "unhealthy",
+        12,
+        "main.fct_order 10, main.orders 2",
+    )
+    assert (found["dashboard"].state, found["dashboard"].bad) == ("healthy", 0)
+
+
+def test_a_few_names_that_an_agent_guesses_are_no_fault(tmp_path: Path) -> None:
+    process = server(tmp_path)
+    named(process, "main.fct_order", 9)
+    process.flush()
+    finding = of(verdict(tmp_path), "unknown_references")
+    assert (finding.state, finding.too_few) == ("healthy", True)
+
+
+def test_a_check_is_nobody_s_call(tmp_path: Path) -> None:
+    check = Call(
+        operation="check.run", method="", surface="cli", outcome="degraded", reasons=("contract_broken",)
+    )
+    alone = verdict(recorded(tmp_path / "alone", *[check] * 60))
+    assert alone.reason.startswith("telemetry_silent")
+    beside = verdict(recorded(tmp_path / "beside", *[check] * 60, Call(surface="cli")))
+    (degraded,) = [each for each in beside.findings if each.indicator.name == "degraded_ratio"]
+    assert (degraded.surface, degraded.count, degraded.state) == ("cli", 1, "healthy")
+
+
 def test_errors_and_drops_of_before_the_window_are_over(tmp_path: Path) -> None:
     process = Process(tmp_path, now=NOW)
     process.call(healthy(60.0))
@@ -277,6 +423,11 @@ def test_an_indicator_cannot_count_what_the_conventions_do_not_know() -> None:
         ValueError, match=r"5000 is no boundary of dataface\.payload\.size; there are 256, 1024"
     ):
         Sum("dataface.payload.size", above=5000)
+
+
+def test_a_word_that_two_labels_end_in_names_none_of_them() -> None:
+    with pytest.raises(ValueError, match="more than one label that ends in name"):
+        some("dataface.context.served", name="check.run")
 
 
 def test_a_threshold_that_no_bucket_tells_is_refused() -> None:

@@ -19,11 +19,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from conftest import Observed
 from otlp_files import Process, healthy, traffic, write_spans
@@ -36,6 +38,7 @@ from context_telemetry.pipeline.replay import (
     Plan,
     Replay,
     Unreachable,
+    sender,
 )
 from context_telemetry.rehearsal.driver import resource, tool
 from context_telemetry.rehearsal.sample import Sample
@@ -640,6 +643,32 @@ def test_an_endpoint_where_nobody_is_is_told_at_once_with_what_to_do(shop: Shop,
     assert told.code == 3
     assert "nothing listens there: start the Collector there, or name another with --to" in told.stderr
     assert '"offset"' not in shop.ledgers
+
+
+def test_an_endpoint_that_speaks_grpc_is_told_with_the_port_that_it_usually_is_instead(shop: Shop) -> None:
+    record(shop)
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        told = shop.replay("--to", f"http://127.0.0.1:{port}")
+    finally:
+        server.stop(None)
+    assert told.code == 3
+    assert "it speaks gRPC, and replay OTLP/HTTP: name that address with --to" in told.stderr
+    assert "often the same host's port 4318" in told.stderr
+    assert '"offset"' not in shop.ledgers
+
+
+def test_whatever_is_wrong_at_the_usual_port_of_grpc_is_told_with_the_other_port(
+    shop: Shop, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(shop)
+    receiver.server.server_close()
+    endpoints = {each.kind: Endpoint.of(each, receiver.url, {}) for each in SIGNALS}
+    monkeypatch.setattr(sender, "_GRPC_PORT", endpoints["traces"].port)  # 4317 may be somebody's here
+    with pytest.raises(Unreachable, match=r"is usually the port for gRPC, 4318 the one for OTLP/HTTP"):
+        Replay(Plan(shop.folder, endpoints), Silent(), threading.Event()).run()
 
 
 def test_an_endpoint_that_is_silent_is_given_its_timeout(shop: Shop, receiver: Receiver) -> None:

@@ -68,9 +68,20 @@ def serve(sample: Sample, folder: Path, environment: Mapping[str, str], seconds:
 def processes(sample: Sample, folder: Path, environment: Mapping[str, str]) -> Iterator[Served]:
     """A copy of the project for each surface, and the dashboard server on its own."""
     projects = {surface: sample.copy(folder / surface / "shop").root for surface in SURFACES}
-    env = {**environment, "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=rehearsal"}
+    env = {
+        **environment,
+        "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=rehearsal",
+        "CONTEXT_TELEMETRY_CONTRACT_WATCH": "true",
+    }
+    _accept(projects["dashboard"])
     with serving(projects["dashboard"], folder / "serve.log", env=env) as web:
         yield Served(projects, env, web)
+
+
+def _accept(project: Path) -> None:
+    """The project's contract, as it is while it is healthy: the server of its pages says what breaks it."""
+    command = [sys.executable, "-m", "context_telemetry", "contract", "snapshot", "--no-tools"]
+    subprocess.run(command, cwd=project, check=True, capture_output=True)
 
 
 def _due(share: float) -> list[Fault]:

@@ -259,6 +259,36 @@ SNAPSHOT_KEYS = {
     "unknown": "as in `contract diff`",
     "unchecked": "views over other files or databases, whose columns are those that were recorded",
 }
+CHECK_KEYS = {
+    "schema": "`context-telemetry.check/1`",
+    "state": "`healthy`, `unhealthy` or `unknown`",
+    "reason": "the headline: what decided, in words",
+    "exit_code": "0 all well, 1 something is wrong, 3 something could not be looked at and nothing is wrong",
+    "project": "`name` and `root`",
+    "generated_at": "when the look began",
+    "seconds": "how long it took",
+    "trace_id": "the trace in which it is recorded; null where nothing is recorded",
+    "reasons": "all reasons that were met, in the words of the [conventions](conventions.md)",
+    "delivered": "whether the local files or the Collector took what was recorded; null where nothing is recorded",
+    "window_seconds": "the length of the recorded history that `served` counts; null is everything",
+    "recorded": "whether there is any recorded history",
+    "parts": "what was looked at: `kind` (`manifest`, `source`, `contract`, `drift`, `prompt`, `tools`), `name`, "
+    "`state` (`ok`; `wrong`; `unknown`: could not be looked at; `absent`: not there or not asked for), `found` (in "
+    "words), `seconds`, `reasons`, `error_type` (a class)",
+    "contract": "the contract's file; null where there is none, or it cannot be read",
+    "counts": "how many changes since it was accepted are `breaking` (and open), `warning`, `info`; null where there "
+    "is no contract",
+    "drift": "how many tables and columns the warehouse has otherwise than the manifest declares; null where there is "
+    "no manifest that can be read",
+    "changes": "breaking changes that hit somebody, as in `contract diff`: `rule`, `level`, `direction`, "
+    "`perspective`, `object`, `before`, `after`, `column`, `evidence`, `table` (`source`, `schema`, `table`), `open`, "
+    "`relied_on`, `who`, `hits` (`kind`, `name`, `parts`, `served`), `exception` (`rule`, `object`, `reason`, "
+    "`until`, `line`)",
+    "findings": "all changes and all drift, the worst first, 256 at most: `reason` (`contract_broken`, "
+    "`schema_drift`), `rule`, `level`, `object`, `consumers` (how many are hit), `served`",
+    "not_there": "names in faces that their source does not serve: `source`, `name`, `hits` (`kind`, `name`, `parts`, "
+    "`served`), `explained` (by one of the `changes`)",
+}
 REPLAY_KEYS = {
     "schema": "`context-telemetry.replay/1`",
     "exit_code": "0 all sent, 1 something was rejected or broken, 2 usage, 3 unreachable, 130 interrupted",
@@ -313,6 +343,7 @@ DOCUMENTS = {
     "traces": TRACES_KEYS,
     "trace ID": TRACE_KEYS,
     "doctor": DOCTOR_KEYS,
+    "check": CHECK_KEYS,
     "replay": REPLAY_KEYS,
     "contract diff": CONTRACT_KEYS,
     "contract snapshot": SNAPSHOT_KEYS,
@@ -399,6 +430,7 @@ def _judged(indicator: Indicator) -> str:
         "ratio": f"their share is above {said(indicator.limit)} and they are at least {said(indicator.minimum)}"
         if indicator.limit and indicator.minimum
         else "",
+        "said": "there is one, as was said last of the project within a day",
         "age": f"it is above {said(indicator.limit)} seconds" if indicator.limit else "",
     }.get(indicator.kind, "there is one")
     if indicator.above:

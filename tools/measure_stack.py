@@ -25,7 +25,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from context_telemetry.rehearsal import driver
 from context_telemetry.rehearsal.sample import create
-from tools.stack import Process, Stack, get_text, wait_until
+from tools.processes import Process, get_text, wait_until
+from tools.stack import Stack
 
 
 @dataclass(frozen=True)

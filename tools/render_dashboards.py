@@ -34,8 +34,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # a script's own folder is all 
 from context_telemetry.ops import alerts, collector, dashboards  # noqa: E402
 from context_telemetry.ops.inputs import defaults  # noqa: E402
 from context_telemetry.rehearsal.sample import create  # noqa: E402
-from tools import stack  # noqa: E402
 from tools.dashboard_traffic import serve  # noqa: E402
+from tools.programs import CACHE, StackError, program  # noqa: E402
+from tools.stack import Stack  # noqa: E402
 
 PAGE: Final = ROOT / "tools" / "dashboards_page"
 OUT: Final = ROOT / "docs" / "images"
@@ -50,10 +51,10 @@ LARGEST: Final = 250_000
 def bundle() -> Path:
     """The folder with the page's script and style. Raises StackError."""
     key = hashlib.sha256((PAGE / "package.json").read_bytes()).hexdigest()[:12]
-    folder = stack.CACHE / f"dashboards_page-{key}"
+    folder = CACHE / f"dashboards_page-{key}"
     npm = shutil.which("npm")
     if npm is None:
-        raise stack.StackError("npm is missing: install Node.js 20 or later")
+        raise StackError("npm is missing: install Node.js 20 or later")
     folder.mkdir(parents=True, exist_ok=True)
     for path in PAGE.glob("*.js*"):
         shutil.copy2(path, folder)
@@ -70,7 +71,7 @@ def bundle() -> Path:
 def _run(*command: str, cwd: Path) -> None:
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
     if done.returncode:
-        raise stack.StackError(f"{' '.join(command)} failed in {cwd}:\n{(done.stdout + done.stderr)[-2000:]}")
+        raise StackError(f"{' '.join(command)} failed in {cwd}:\n{(done.stdout + done.stderr)[-2000:]}")
 
 
 _HTML: Final = """<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="/page.css">
@@ -146,7 +147,7 @@ def look(url: str, profile: Path) -> Seen:
     page = _browser(profile, f"--window-size={WIDTH},6000", "--dump-dom", url)
     height = re.search(r'data-height="(\d+)"', page)
     if height is None:
-        raise stack.StackError(f"the page at {url} did not come up:\n{page[:2000]}")
+        raise StackError(f"the page at {url} did not come up:\n{page[:2000]}")
     wrong = re.findall(r'data-wrong="([^"]*)"', page)
     return Seen(
         int(height[1]), [html.unescape(each) for each in wrong[0].split("\t") if each] if wrong else []
@@ -160,12 +161,12 @@ def shoot(url: str, profile: Path, height: int, out: Path) -> None:
     with image.open(out) as picture:
         picture.convert("RGB").quantize(256).save(out, optimize=True)
     if out.stat().st_size > LARGEST:
-        raise stack.StackError(f"{out} has {out.stat().st_size:,} bytes, and {LARGEST:,} are allowed")
+        raise StackError(f"{out} has {out.stat().st_size:,} bytes, and {LARGEST:,} are allowed")
 
 
 def _browser(profile: Path, *arguments: str) -> str:
     command = (
-        str(stack.program("chromium")),
+        str(program("chromium")),
         "--headless",
         "--no-sandbox",  # it refuses to run as root otherwise; it loads nothing but this machine's own page
         "--disable-gpu",
@@ -209,7 +210,7 @@ def running(seconds: float) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="dashboards-") as temporary:
         folder = Path(temporary)
         parts = ("collector", "jaeger", "prometheus")  # which alerts fire is for Prometheus to say
-        with stack.Stack.up(folder / "stack", ops_dir=built(folder / "built"), parts=parts) as up:
+        with Stack.up(folder / "stack", ops_dir=built(folder / "built"), parts=parts) as up:
             serve(create(folder / "made" / "shop"), folder / "projects", up.environment(), seconds)
             yield up.prometheus_url
 
@@ -234,7 +235,7 @@ def main(arguments: Sequence[str]) -> int:
             bundle()
             with running(given.minutes * 60) as prometheus:
                 wrong = pictures(prometheus, given.out, duration)
-    except stack.StackError as error:
+    except StackError as error:
         print(f"render: {error}", file=sys.stderr)
         return 1
     for each in wrong:

@@ -20,7 +20,10 @@ from context_telemetry.ops import build
 from context_telemetry.rehearsal import driver, sample
 from context_telemetry.rehearsal.fault import Fault
 from context_telemetry.rehearsal.faults import fault
-from tools.stack import Page, Stack, StackError, exit_on_sigterm, wait_until
+from tools.processes import exit_on_sigterm, wait_until
+from tools.programs import StackError
+from tools.stack import Stack
+from tools.webhooks import Page
 
 FAULT = "column_dropped"
 ALERT = "DatafaceDegradedRatio"

@@ -1,346 +1,31 @@
-"""Gets and starts the real stack: Collector, Jaeger, Prometheus, Alertmanager, VictoriaMetrics, on free loopback ports.
+"""The real stack: Collector, Jaeger, Prometheus, Alertmanager, VictoriaMetrics, started as one with the shipped files.
 
-`python3 dev.py python -m tools.stack` starts it and waits; tests use `Stack.up`. Programs are built from Go modules or
-come from Debian, and stay in `.stack/`, one folder for each version. Everything ends by its process id.
+`python3 dev.py python -m tools.stack` starts it and waits; tests use `Stack.up`. `programs` gets the parts, `processes`
+starts and ends each, `webhooks` receives what Alertmanager tells.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
-import http.server
 import json
-import os
 import re
 import shutil
 import signal
-import socket
-import subprocess
 import sys
-import threading
-import time
-import urllib.error
 import urllib.parse
-import urllib.request
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from context_telemetry.ops import build, collector
+from context_telemetry.ops import build
 from context_telemetry.ops.inputs import defaults
-
-ROOT: Final = Path(__file__).resolve().parent.parent
-CACHE: Final = ROOT / ".stack"
-
-JAEGER: Final = "1.76.0"
-"""The Go module's version; as a product it is Jaeger 2.13."""
-
-READY_SECONDS: Final = 60.0
-STOP_SECONDS: Final = 20.0
-
-# Program by part, with the Debian package that brings it.
-DEBIAN: Final = {
-    "prometheus": ("prometheus", "prometheus"),
-    "promtool": ("promtool", "prometheus"),
-    "alertmanager": ("prometheus-alertmanager", "prometheus-alertmanager"),
-    "amtool": ("amtool", "prometheus-alertmanager"),
-    "victoria": ("victoria-metrics", "victoria-metrics"),
-    "chromium": ("chromium", "chromium"),
-}
-
-
-class StackError(RuntimeError):
-    """A part cannot be had or does not start; the text says what is missing, in one line, and where its log is."""
-
-
-# -- getting the parts
-
-
-def program(part: str) -> Path:
-    """The executable of a part: `collector`, `jaeger`, or a key of `DEBIAN`. Gets it where it is not there yet.
-
-    Raises StackError where that needs something that this machine has not.
-    """
-    if part == "collector":
-        return _built_collector()
-    if part == "jaeger":
-        return _built_jaeger()
-    name, package = DEBIAN[part]
-    found = shutil.which(name)
-    if found is None:
-        with _alone():
-            if shutil.which(name) is None:
-                _install(package)
-        found = shutil.which(name)
-    if found is None:
-        raise StackError(f"{part}: the package {package} has no program {name}")
-    return Path(found)
-
-
-def _install(package: str) -> None:
-    if shutil.which("apt-get") is None or os.geteuid() != 0:
-        raise StackError(f"{package} is missing: install it with apt, which needs root on Debian")
-    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    _say(f"installing the Debian package {package}")
-    install = ("apt-get", "install", "-y", "--no-install-recommends", package)
-    if subprocess.run(install, env=quiet, capture_output=True).returncode:
-        _run("apt-get", "update", env=quiet)  # a new machine has no lists
-        _run(*install, env=quiet)
-
-
-def _built_collector() -> Path:
-    """The Collector with exactly the components of `collector/builder.yaml`."""
-    manifest = collector.files(defaults())["collector/builder.yaml"]
-    key = hashlib.sha256(manifest.encode()).hexdigest()[:12]
-    name = str(yaml.safe_load(manifest)["dist"]["name"])
-
-    def build(folder: Path) -> None:
-        go = _go()
-        _say(
-            f"building the Collector {collector.VERSION} (about 5 minutes, 20 s when Go has built it before)"
-        )
-        module = f"go.opentelemetry.io/collector/cmd/builder@v{collector.VERSION}"
-        _run(go, "install", module, env={**os.environ, "GOBIN": str(folder)})
-        (folder / "builder.yaml").write_text(manifest, "utf-8")
-        _run(str(folder / "builder"), "--config", "builder.yaml", cwd=folder)
-        shutil.copy2(folder / "dist" / name, folder / "program")
-        shutil.rmtree(folder / "dist")
-
-    return _cached(f"collector-{collector.VERSION}-{key}", build)
-
-
-def _built_jaeger() -> Path:
-    def build(folder: Path) -> None:
-        go = _go()
-        _say(f"building Jaeger {JAEGER} (about 5 minutes, 20 s when Go has built it before)")
-        package = "github.com/jaegertracing/jaeger/cmd/jaeger"
-        # A module of its own: as a tool it brings the versions that it was released with.
-        _run(go, "mod", "init", "jaegerbuild", cwd=folder)
-        _run(go, "get", "-tool", f"{package}@v{JAEGER}", cwd=folder)
-        _run(go, "build", "-o", "program", package, cwd=folder)
-
-    return _cached(f"jaeger-{JAEGER}", build)
-
-
-def _cached(name: str, build: Callable[[Path], None]) -> Path:
-    """The program in the cache's folder of that name, built there by whoever comes first."""
-    done = CACHE / name
-    if not (done / "program").exists():
-        with _alone():
-            if not (done / "program").exists():
-                half = CACHE / f"{name}.half"
-                shutil.rmtree(half, ignore_errors=True)
-                half.mkdir(parents=True)
-                started = time.monotonic()
-                build(half)
-                half.replace(done)
-                _say(f"{name} is ready after {time.monotonic() - started:.0f} s")
-    return done / "program"
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """One process at a time gets parts; the others wait for it."""
-    CACHE.mkdir(exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _go() -> str:
-    found = shutil.which("go") or shutil.which("/usr/local/go/bin/go")
-    if found is None:
-        raise StackError(
-            "Go is missing: the Collector and Jaeger are built with Go 1.25 or later (go.dev/dl)"
-        )
-    return found
-
-
-def _run(*command: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
-    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
-    if done.returncode:
-        last = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
-        raise StackError(f"this failed with {done.returncode}: {' '.join(command)}\n{last}")
-
-
-def _say(text: str) -> None:
-    print(f"stack: {text}", file=sys.stderr, flush=True)
-
-
-# -- processes
-
-
-@dataclass
-class Process:
-    """One started program; it can be stopped, killed and started again with the same ports and folders."""
-
-    name: str
-    command: Sequence[str]
-    log: Path
-    ready: str
-    """A URL that answers with 200 when it is."""
-    env: Mapping[str, str] = field(default_factory=dict)
-    cwd: Path | None = None
-    running: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Starts it and waits for its health. Raises StackError with the end of its log when it does not come."""
-        with self.log.open("ab") as log:
-            self.running = subprocess.Popen(
-                self.command,
-                cwd=self.cwd,
-                env={**os.environ, **self.env},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        deadline = time.monotonic() + READY_SECONDS
-        while not _answers(self.ready):
-            ended = self.running.poll()
-            if ended is not None or time.monotonic() > deadline:
-                self.stop()
-                what = "is not ready" if ended is None else f"ended with {ended}"
-                last = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
-                raise StackError(f"{self.name} {what}, see {self.log}:\n{last}")
-            time.sleep(0.1)
-
-    def stop(self) -> None:
-        """Asks it to end, and kills it where it does not."""
-        if self.running is None:
-            return
-        self.running.terminate()
-        try:
-            self.running.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.running.kill()
-            self.running.wait()
-        self.running = None
-
-    def kill(self) -> None:
-        """Ends it at once, as an out-of-memory killer does."""
-        if self.running is not None:
-            self.running.send_signal(signal.SIGKILL)
-            self.running.wait()
-            self.running = None
-
-    @property
-    def cpu_seconds(self) -> float:
-        """Processor time that it has taken so far."""
-        assert self.running is not None
-        fields = Path(f"/proc/{self.running.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    @property
-    def memory_bytes(self) -> int:
-        """Resident memory."""
-        assert self.running is not None
-        status = Path(f"/proc/{self.running.pid}/status").read_text()
-        found = re.search(r"VmRSS:\s+(\d+) kB", status)
-        return int(found.group(1)) * 1024 if found else 0
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError):
-        return False
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, all different."""
-    with ExitStack() as opened:
-        sockets = [opened.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-
-
-def get_json(url: str) -> Any:
-    """What an API answers. Raises URLError."""
-    with urllib.request.urlopen(url, timeout=60) as answer:
-        return json.load(answer)
-
-
-def get_text(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        return str(answer.read().decode())
-
-
-def wait_until(
-    what: str, true: Callable[[], Any], seconds: float = READY_SECONDS, every: float = 0.25
-) -> Any:
-    """What ``true`` gives once that is true. Raises AssertionError with ``what`` after ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = None
-        with contextlib.suppress(OSError):  # whom it asks may be starting
-            found = true()
-        if found:
-            return found
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {seconds:.0f} s: {what} (last: {found!r})")
-        time.sleep(every)
-
-
-# -- what Alertmanager tells
-
-
-@dataclass(frozen=True)
-class Page:
-    """One request that a webhook got: the path says which receiver, `body` is Alertmanager's message."""
-
-    path: str
-    at: float
-    body: Mapping[str, Any]
-
-    @property
-    def alerts(self) -> list[Mapping[str, Any]]:
-        return list(self.body.get("alerts", ()))
-
-
-class Pages:
-    """A receiver of webhooks on loopback that keeps what it gets in `all`."""
-
-    def __init__(self, port: int = 0) -> None:
-        self.all: list[Page] = []
-        kept = self.all
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                kept.append(Page(self.path, time.time(), json.loads(body or b"{}")))
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self.port = int(self._server.server_address[1])
-        self.url = f"http://127.0.0.1:{self.port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def about(self, alert: str, status: str = "firing") -> list[Page]:
-        """The pages with that alert in that state."""
-        return [
-            page
-            for page in self.all
-            if any(a["labels"].get("alertname") == alert and a["status"] == status for a in page.alerts)
-        ]
-
-
-# -- the stack
-
+from tools.processes import Process, exit_on_sigterm, free_ports, get_json
+from tools.programs import CACHE, StackError, program
+from tools.webhooks import Pages
 
 PARTS: Final = ("collector", "jaeger", "prometheus", "alertmanager", "victoria", "agent")
 
@@ -590,16 +275,6 @@ def _copied(ops_dir: Path | None, to: Path) -> Path:
         (to / name).parent.mkdir(parents=True, exist_ok=True)
         (to / name).write_text(text, "utf-8")
     return to
-
-
-def exit_on_sigterm() -> None:
-    """From now on SIGTERM ends this process as an exit does: what it has started is ended, too."""
-
-    def leave(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_IGN)  # a second one does not end the ending
-        sys.exit(128 + number)
-
-    signal.signal(signal.SIGTERM, leave)
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 from tools import proven
-from tools.stack import StackError, program
+from tools.programs import StackError, program
 
 PROOF = proven.ROOT / "tests" / "stack" / "proven.json"
 # What the outcome depends on.

@@ -191,3 +191,24 @@ def test_the_snapshot_of_a_manifest_counts_where_there_is_no_target(project: Pat
     (project / "manifest.snapshot.json").unlink()
     assert manifest.read(project) is None
     assert sources(project).get("shop") is not None
+
+
+def test_a_test_of_one_column_is_not_taken_for_one_of_another_that_is_described_alike() -> None:
+    columns = {name: {"name": name, "description": "Described."} for name in ("x", "y")}
+    model = {"unique_id": "model.s.a", "resource_type": "model", "name": "a", "columns": columns}
+    nodes = {"model.s.a": model, "test.s.x": _test("not_null", "x", {})}
+    (declared,) = manifest.parse({"nodes": nodes}).tables
+    assert (declared.columns["x"]["not_null"], declared.columns["y"]["not_null"]) == (True, False)
+
+
+def test_a_table_of_a_database_that_a_source_has_is_looked_for_there_alone(project: Path) -> None:
+    change(project / "other.duckdb", "CREATE TABLE fct_orders (mine INTEGER)")
+    (project / "dataface.yml").write_text(
+        "sources:\n  shop: {type: duckdb, path: shop.duckdb}\n  other: {type: duckdb, path: other.duckdb}\n"
+    )
+    declared = manifest.read(project)
+    assert declared is not None
+    with desk() as connection:
+        found = served(connection, project)
+        assert manifest.declare(found, declared) == ()
+        assert facts(found)[TableKey("other", "main", "fct_orders")].model is None

@@ -102,6 +102,7 @@ def _tables(tables: dict[TableKey, set[str] | None]) -> dict[str, str]:
         (f"SELECT a FROM t WHERE b = {STAND_IN} AND k IN ('{STAND_IN}') LIMIT {STAND_IN}", {"t": "a b k"}),
         ("SELECT * FROM range(5)", {}),
         ("SELECT 1; SELECT a FROM t; SELECT b FROM t;", {"t": "a b"}),
+        ("CREATE TEMP TABLE made AS SELECT a FROM t; SELECT * FROM made", {"t": "*"}),
         ("", {}),
     ],
 )

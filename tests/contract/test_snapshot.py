@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import duckdb
 import pytest
 from contract.catalogues import change, desk, write
 
+from context_telemetry.contract import judgement
 from context_telemetry.contract.model import TableKey
 from context_telemetry.contract.project_files import ProjectFileError
 from context_telemetry.contract.snapshot import take, tool_facts
@@ -98,6 +99,39 @@ def test_a_remote_warehouse_is_asked_by_whoever_is_handed_in(
     now = take(connection, root, fetch=lambda config, sql: rows)
     (use,) = now.uses
     assert (use.table, use.columns) == (TableKey("far", "public", "orders"), frozenset({"id"}))
+
+
+@pytest.mark.parametrize(
+    ("query", "refused", "told"),
+    [
+        ("SELECT id FROM orders", {"id", "at"}, "the role may not read public.orders"),
+        ("SELECT id FROM orders", {"id"}, "the role may not read public.orders.id"),
+        ("SELECT * FROM orders", {"at"}, "the role may not read public.orders.at"),
+        ("SELECT id FROM orders", {"at"}, None),
+        ("SELECT id FROM orders", (), None),
+    ],
+)
+def test_what_is_read_and_may_not_be_read_makes_its_source_unknown(
+    connection: duckdb.DuckDBPyConnection,
+    tmp_path: Path,
+    query: str,
+    refused: Collection[str],
+    told: str | None,
+) -> None:
+    face = (
+        f"title: F\nsource: far\nqueries: {{q: '{query}'}}\n"
+        "charts: {c: {query: q, type: table}}\nrows: [c]\n"
+    )
+    root = write(
+        tmp_path, {"dataface.yml": "sources:\n  far: {type: postgres, dbname: x}\n", "faces/f.yml": face}
+    )
+    rows = [
+        ("public", "orders", "TABLE", name, place, kind, "NO", "NO" if name in refused else "YES")
+        for place, (name, kind) in enumerate([("id", "integer"), ("at", "date")], 1)
+    ]
+    now = take(connection, root, fetch=lambda config, sql: rows)
+    assert now.catalogue.count() == (1, 2), "it is there all the same"
+    assert [state.unread for state in judgement.refused(now, now.uses)] == ([told] if told else [])
 
 
 def test_a_manifest_that_is_broken_leaves_what_it_declares_unknown(

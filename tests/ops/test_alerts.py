@@ -4,6 +4,7 @@ of them is in tests/stack/test_alerts.py.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -36,11 +37,13 @@ def firing(of: Inputs = DEFAULTS) -> dict[tuple[str, str], dict[str, Any]]:
 # -- which alerts there are ----------------------------------------------------------------------------------
 
 
-def test_every_indicator_has_a_ticket_and_one_that_pages_has_a_page_of_the_same_name() -> None:
+def test_every_indicator_has_its_alert_and_a_share_that_pages_a_ticket_of_the_same_name_too() -> None:
     made = set(firing())
     for indicator in INDICATORS:
-        assert (indicator.alert, "ticket") in made
+        assert (indicator.alert, indicator.severity) in made
         assert ((indicator.alert, "page") in made) == (indicator.severity == "page")
+        waits = indicator.severity == "ticket" or indicator.kind == "ratio"
+        assert ((indicator.alert, "ticket") in made) == waits
     others = made - {(each.alert, severity) for each in INDICATORS for severity in ("page", "ticket")}
     assert others == {
         ("DatafaceCollectorDown", "page"),
@@ -106,6 +109,30 @@ def test_a_page_is_asked_of_two_pairs_of_windows_with_a_minimum_and_lasts_a_minu
     )
     assert rule["for"] == "1m"
     assert firing()["DatafaceDegradedRatio", "ticket"]["for"] == "5m"
+
+
+def test_a_contract_that_is_broken_wakes_its_owner_by_the_last_word_of_a_place_that_lives() -> None:
+    rule = firing()["DatafaceContractOpen", "page"]
+    place = "service_namespace, deployment_environment_name"
+    open_ones, lives = rule["expr"].split(f"\nand on ({place}) (\n")
+    assert open_ones == (
+        f"sum by ({place}) (max by ({place}, dataface_contract_level) "
+        '(last_over_time(dataface_contract_open{dataface_contract_level="breaking"}[1d]))) > 0'
+    )
+    assert lives.startswith(f"sum by ({place}) (dataface:served:increase1d) > 0\nor\n")
+    assert 'dataface_operation_name="check.run"' in lives
+    assert (rule["for"], rule["labels"]["owner"]) == ("1m", "catalogue-owner")
+    assert rule["annotations"]["summary"].startswith(
+        "What consumers rely on has changed and nobody accepted it: {{ $value | humanize }}"
+    )
+
+
+def test_a_check_is_no_call_in_any_rule_about_calls() -> None:
+    for rule in rules():
+        if rule.get("alert") != "DatafaceContractOpen":
+            asked = re.findall(r"dataface_context_served_total\{([^}]*)\}", rule["expr"])
+            assert all('dataface_operation_name!="check.run"' in each for each in asked), rule
+            assert "dataface_context_served_total[" not in rule["expr"]
 
 
 def test_windows_minimum_and_limit_are_those_of_the_objectives() -> None:
@@ -240,6 +267,11 @@ def test_only_a_collector_that_is_down_altogether_takes_the_place_of_silence() -
         if 'alertname="DatafaceCollectorDown"' in each["source_matchers"]
     ]
     assert 'severity="page"' in rule["source_matchers"]
+
+
+def test_a_broken_contract_takes_the_place_of_no_other_alert() -> None:
+    for rule in alert_routes.configuration(DEFAULTS)["inhibit_rules"]:
+        assert "Contract" not in str(rule)
 
 
 def test_each_kind_of_receiver_reads_its_secret_from_a_file() -> None:

@@ -230,6 +230,20 @@ def test_a_file_that_was_edited_by_hand_is_written_over_only_by_force(folder: Pa
     assert edited.read_text("utf-8") != "groups: []\n"
 
 
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "marked"])
+def test_line_ends_and_a_mark_of_windows_are_no_edit(mark: bytes, folder: Path) -> None:
+    for name in ("owners.yaml", "alerts/rules.yaml"):
+        path = folder / name
+        path.write_bytes(mark + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert _wrong(folder) == []
+    done = ops("build", folder)
+    assert (done.exit_code, "; 0 written" in done.stdout) == (0, True)
+    path = folder / "owners.yaml"
+    path.write_bytes(path.read_bytes().replace(b'contact: ""', b'contact: "+00 000"', 1))
+    assert ops("build", folder).exit_code == 0
+    assert "+00 000" in (folder / "runbooks" / "support.md").read_text("utf-8")
+
+
 def test_a_file_of_somebody_else_in_the_way_is_written_over_only_by_force(tmp_path: Path) -> None:
     theirs = tmp_path / "runbooks" / "README.md"
     theirs.parent.mkdir()
@@ -391,6 +405,19 @@ def test_what_another_checker_says_is_told(
 @pytest.mark.parametrize("arguments", [(), ("build",), ("build", "x", "y"), ("check",), ("bild", "x")])
 def test_wrong_usage_is_2(arguments: tuple[str, ...]) -> None:
     assert ops(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("build", ""), ("check", ""), ("build", "x", "--owners", ""), ("build", "x", "--limits", "")],
+)
+def test_an_empty_path_is_wrong_usage_and_not_this_folder(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = ops(*arguments)
+    assert (done.exit_code, list(tmp_path.iterdir())) == (2, [])
+    assert "is empty: name a path, or . for this folder" in done.stderr
 
 
 def test_a_path_that_is_not_there_is_wrong_usage_and_says_what_to_do(tmp_path: Path) -> None:

@@ -121,6 +121,34 @@ def test_no_label_tells_processes_apart() -> None:
     assert kept == {"service.name", "service.namespace", "deployment.environment.name"}
 
 
+def test_what_is_open_of_a_contract_is_counted_by_its_parts_and_one_series_for_a_project() -> None:
+    rows = [
+        row
+        for row in read("gateway.yaml")["connectors"]["signal_to_metrics"]["logs"]
+        if row["name"] == "dataface.contract.open"
+    ]
+    told = {row["attributes"][0]["default_value"]: row["gauge"]["value"] for row in rows}
+    assert told == {
+        level: f'Double(log.attributes["dataface.contract.open.{level}"])'
+        for level in ("breaking", "warning", "info")
+    }
+    for row in rows:
+        (condition,) = row["conditions"]
+        assert 'log.event_name == "dataface.contract.compared"' in condition
+        # Under another service name, another process's former word would stay beside the last one.
+        assert [each["key"] for each in row["include_resource_attributes"]] == list(derivation.PROJECT_LABELS)
+
+
+def test_unknown_names_are_added_up_by_surface_from_the_event() -> None:
+    (row,) = [
+        row
+        for row in read("gateway.yaml")["connectors"]["signal_to_metrics"]["logs"]
+        if row["name"] == "dataface.references.unknown"
+    ]
+    assert row["sum"] == {"value": 'Int(log.attributes["dataface.reference.count"])', "monotonic": True}
+    assert [each["key"] for each in row["attributes"]] == ["dataface.surface"]
+
+
 def test_the_second_net_has_the_keys_of_the_first() -> None:
     (deleting,) = [
         statement
@@ -193,12 +221,15 @@ def test_a_stricter_objective_keeps_the_traces_that_its_alert_points_at() -> Non
     assert slow(30) == (collector.SLOW_SECONDS * 1000 - 1, "5")
 
 
-def test_events_go_to_one_gateway_by_what_a_resource_has_on_a_series() -> None:
+def test_events_of_a_project_go_to_one_gateway_whatever_process_says_them() -> None:
     agent = read("agent.yaml")
     (name,) = agent["service"]["pipelines"]["logs"]["exporters"]
     exporter = agent["exporters"][name]
     assert exporter["routing_key"] == "attributes"
-    assert exporter["routing_attributes"] == list(derivation.RESOURCE_LABELS)
+    assert exporter["routing_attributes"] == list(derivation.PROJECT_LABELS)
+    assert set(derivation.PROJECT_LABELS) < set(
+        derivation.RESOURCE_LABELS
+    )  # so all of a series is there, too
     assert exporter["sending_queue"]["num_consumers"] == 1  # a gauge has what came last
 
 

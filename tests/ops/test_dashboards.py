@@ -123,8 +123,8 @@ def test_every_indicator_has_a_panel_that_its_alert_can_point_at(indicator: Any)
 
 
 def test_an_indicator_without_a_panel_is_an_error() -> None:
-    with pytest.raises(KeyError, match="no panel shows the indicator contract_open"):
-        dashboards.panel_of("contract_open", INPUTS)
+    with pytest.raises(KeyError, match="no panel shows the indicator contract_closed"):
+        dashboards.panel_of("contract_closed", INPUTS)
 
 
 def test_the_same_inputs_give_the_same_files() -> None:

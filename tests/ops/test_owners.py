@@ -163,6 +163,40 @@ def test_all_mistakes_are_told_at_once(told: Told) -> None:
     assert [each.partition(": ")[0] for each in problems] == ["owners.yaml:8", "owners.yaml:38"]
 
 
+def test_mistakes_of_every_kind_are_told_at_once_and_in_order(told: Told) -> None:
+    problems = told(
+        ("  ide: editor-owner\n", "  ide: editor-owner\n  ide: support-lead\n"),
+        ("  catalogue: catalogue-owner", "  catalogue: catalog-owner"),
+        ("    names: []", "    names: Somebody"),
+        ("escalation: [telemetry-owner,", "escalation: [catalogue-owner,"),
+        (RECEIVED, "{kind: webhook}"),
+    )
+    assert [each.split(": ")[1] for each in problems] == [
+        "surfaces.ide",
+        "components.catalogue",
+        "roles.catalogue-owner.names",
+        "roles.catalogue-owner.escalation[0]",
+        "receivers.catalogue",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "keys"),
+    [
+        (("roles:", "others:"), ["others", "roles"]),
+        ((PAGED, "    page: catalogue\n    ticket: []"), ["page", "ticket"]),
+        (("watchdog: watchdog", "watchdog: [watchdog]"), ["watchdog"]),
+        ((RECEIVED, RECEIVED.replace("url:", "uri:")), ["receivers.catalogue.uri"]),
+        (("  mcp: ai-context-owner", "  mcp: AI Owner"), ["surfaces.mcp"]),
+    ],
+)
+def test_what_may_only_follow_from_another_mistake_is_not_told(
+    change: tuple[str, str], keys: list[str], told: Told
+) -> None:
+    found = sorted(each.split(": ")[1].removeprefix("roles.catalogue-owner.") for each in told(change))
+    assert found == keys
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -239,6 +273,32 @@ def test_limits_are_those_of_a_context_telemetry_toml_or_a_yaml_with_the_same_ke
 def test_a_limit_with_a_unit_is_told_with_the_number_to_write(key: str, value: str, said: str) -> None:
     table, _, name = f"limits.{key}".rpartition(".")
     assert read(f'# why\n[{table}]\n{name} = "{value}"\n') == [f"limits.toml:3: limits.{key}: {said}"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "near"),
+    [
+        ("payload_size", 60_000, "40000 or 65536"),
+        ("payload_size", 5_000_000, "4194304"),
+        ("payload_size", 1, "256"),
+        ("context_duration", 0.3, "0.2 or 0.5"),
+    ],
+)
+def test_a_limit_that_no_bucket_can_tell_is_told_with_the_nearest_ones_that_one_can(
+    limit: str, value: float, near: str
+) -> None:
+    (told,) = read(f"[limits.objectives]\n{limit} = {value}\n")
+    assert told.startswith(f"limits.toml:2: limits.objectives.{limit}: {value} is no boundary of ")
+    assert f"; write {near}, or leave it out for " in told
+
+
+def test_limits_with_a_unit_and_other_mistakes_are_told_at_once() -> None:
+    problems = read('[limits]\nresults = "1MB"\nresource = 1\n[limits.objectives]\nwindow = 7\n')
+    assert [each.split(": ")[:2] for each in problems] == [
+        ["limits.toml:2", "limits.results"],
+        ["limits.toml:3", "limits.resource"],
+        ["limits.toml:5", "limits.objectives.window"],
+    ]
 
 
 def test_other_mistakes_in_limits_are_told_as_everywhere_and_with_their_line() -> None:

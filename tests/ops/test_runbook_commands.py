@@ -22,7 +22,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from conftest import WATCH, spans_in
 
+from context_telemetry.conventions import names
 from context_telemetry.ops import inputs, runbooks
 from context_telemetry.ops.runbooks import Block, blocks
 from context_telemetry.rehearsal import driver
@@ -82,7 +84,9 @@ class Machine:
                 await client.send(call)
 
         start = ["sh", "-c", f'{shell} exec "$@"', "sh", *driver.observed()] if shell else driver.observed()
-        env = {"CONTEXT_TELEMETRY_STATE_DIR": str(self.state_dir)}
+        # Off, as for other tests: a process beside each server costs time.
+        steered = {name: value for name, value in self.variables.items() if name.startswith(driver.STEERING)}
+        env = {"CONTEXT_TELEMETRY_STATE_DIR": str(self.state_dir), WATCH: "false", **steered}
         driver.with_session(self.project, send, command=start, env=env)
 
     def host(self, code: str) -> None:
@@ -148,6 +152,14 @@ def _unobserved(machine: Machine) -> None:
     )
 
 
+def _asked_about_a_failed_call(machine: Machine) -> None:
+    """The reader has the error code and the fingerprint of a call that met it."""
+    meet("sources_removed")(machine)
+    (call,) = (each for each in spans_in(machine.state_dir) if each.entry and each.outcome == "failed")
+    machine.variables["CODE"] = str(call.attributes[names.DATAFACE_ERROR_CODE])
+    machine.variables["FINGERPRINT"] = str(call.attributes[names.DATAFACE_CONTEXT_FINGERPRINT])
+
+
 def _database_replaced(machine: Machine) -> None:
     def replace() -> None:
         shutil.copy2(machine.project / DATABASE, machine.project / "other.duckdb")
@@ -176,6 +188,58 @@ def _descriptions_lost(machine: Machine) -> None:
     file.write_text(text.replace(first[0], "", 1), "utf-8")
     assert machine.shell("dbt parse").returncode == 0
     machine.serve(_CATALOGUE, _CATALOGUE, before={0: wait})
+
+
+def _has_said(machine: Machine, event: str) -> None:
+    """Waits until a process has said an event, in its files; for what is compared beside the calls."""
+    deadline = time.monotonic() + 60
+    while not any(
+        f'"{event}"' in path.read_text("utf-8") for path in machine.state_dir.rglob("events-*.jsonl")
+    ):
+        assert time.monotonic() < deadline, f"nobody has said {event}"
+        time.sleep(0.2)
+
+
+def _contract_accepted(machine: Machine) -> None:
+    who = "-c user.name=deployment -c user.email=deployment@localhost"
+    accept = f"context-telemetry contract snapshot --no-tools && git add . && git {who} commit -q -m accepted"
+    done = machine.shell(accept)
+    assert done.returncode == 0, done.stdout
+
+
+def _contract_broken(machine: Machine) -> None:
+    """A column that faces use goes past dbt; a server that was started after it meets that."""
+    _contract_accepted(machine)
+    met = fault("column_dropped")
+    met.inject(machine.project)
+    compared = partial(_has_said, machine, names.EVENT_DATAFACE_CONTRACT_COMPARED)
+    orders = met.meetings[1].call
+    machine.serve(
+        met.meetings[-1].call,
+        tool("execute_query", sql="SELECT 1", source="shop"),
+        orders,
+        before={2: compared},
+    )
+
+
+_GUESSED = """\
+title: Lost and found
+queries:
+  orders: {sql: "SELECT count(*) AS orders FROM fct_invoices", source: shop}
+charts:
+  orders: {query: orders, type: table}
+rows: [orders]
+"""
+
+
+def _names_guessed(machine: Machine) -> None:
+    """A face and an agent name a table that there never was, the agent again and again."""
+    _contract_accepted(machine)
+    (machine.project / "faces/lost.yml").write_text(_GUESSED, "utf-8")
+    lost = tool("render_dashboard", path="faces/lost.yml", format="text")
+    guess = tool("execute_query", sql="SELECT count(*) AS orders FROM fct_invoices", source="shop")
+    told = partial(_has_said, machine, names.EVENT_DATAFACE_REFERENCE_UNKNOWN)
+    machine.serve(lost, *[guess] * 12, lost, before={13: told})
 
 
 def _wrong_setting(machine: Machine) -> None:
@@ -223,6 +287,7 @@ resolve("shop")
 """
 
 _ORDERS, _CUSTOMERS = {"FACE": "faces/orders.yml"}, {"FACE": "faces/customers.yml"}
+_WATCHED = {WATCH: "true"}
 _SOURCES_FILE = {"FILE": "dataface.yml", **_ORDERS}
 
 STATES: Mapping[str, State] = {
@@ -232,6 +297,29 @@ STATES: Mapping[str, State] = {
     "DatafaceResolutionFailures": State(
         meet("table_unknown", times=12),
         {"FILE": "faces/lost.yml", "FACE": "faces/lost.yml", "BAD": "fct_invoices", "GOOD": "fct_orders"},
+    ),
+    "DatafaceContractOpen": State(
+        _contract_broken,
+        {
+            **_WATCHED,
+            **_ORDERS,
+            "FILE": "models/marts/fct_orders.sql",
+            "MODEL": "fct_orders",
+            "WAREHOUSE": DATABASE.name,
+            "RULE": "column_removed",
+            "OBJECT": "shop.main.fct_orders.payment_method",
+            "UNTIL": f"{datetime.now(timezone.utc) + timedelta(days=3):%Y-%m-%d}",
+        },
+    ),
+    "DatafaceUnknownReferences": State(
+        _names_guessed,
+        {
+            **_WATCHED,
+            "FILE": "faces/lost.yml",
+            "FACE": "faces/lost.yml",
+            "BAD": "fct_invoices",
+            "GOOD": "fct_orders",
+        },
     ),
     "DatafaceManifestStale": State(meet("model_edited"), _CUSTOMERS),
     "DatafaceProfileStale": State(_host(_OLD_PROFILE), asked_again=_host(_RESOLVED)),
@@ -252,7 +340,7 @@ STATES: Mapping[str, State] = {
         _wrong_setting,
         {"FILE": "context-telemetry.toml", "BAD": "result", "GOOD": "results", **_ORDERS},
     ),
-    "playbook": State(meet("sources_removed"), {"SURFACE": "mcp", "CLIENT": "other"}),
+    "playbook": State(_asked_about_a_failed_call, {"SURFACE": "mcp", "CLIENT": "other"}),
     "rollback": State(
         meet("sources_removed"),
         _SOURCES_FILE,
@@ -350,6 +438,20 @@ def test_the_commands_of_a_runbook_show_what_it_says(name: str, machine: Machine
 @pytest.mark.real
 def test_the_commands_of_the_playbook_show_what_it_says_and_change_nothing(machine: Machine) -> None:
     _diagnose(machine, _prepare(machine, "playbook")[1])
+
+
+@pytest.mark.real
+def test_the_playbooks_searches_by_code_and_by_fingerprint_find_the_call(machine: Machine) -> None:
+    _, page = _prepare(machine, "playbook")
+    asked = [block for block in page if {"CODE", "FINGERPRINT"} & set(block.variables)]
+    assert len(asked) == 2
+    for block in asked:
+        found = re.search(r"\b[0-9a-f]{8,32}\b", machine.shell(block.command).stdout)
+        assert found, block.command
+        told = machine.shell(f"context-telemetry trace {found[0]} --json").stdout
+        assert all(
+            machine.variables[name] in told for name in ("CODE", "FINGERPRINT") if name in block.variables
+        )
 
 
 @pytest.mark.real

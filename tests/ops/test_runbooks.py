@@ -180,7 +180,11 @@ def test_the_pages_name_no_command_and_no_option_that_there_is_not() -> None:
             assert command in known, (name, command)
             if command in ("run", "ops", "replay"):
                 continue
-            options = {option for each in known[command].params for option in each.opts}
+            of = known[command]
+            if subcommands := getattr(of, "commands", None):
+                assert rest.split()[0] in subcommands, (name, command, rest)
+                of = subcommands[rest.split()[0]]
+            options = {option for each in of.params for option in each.opts}
             asked = set(re.findall(r"--[a-z-]+", rest.partition(";")[0]))
             assert asked <= options, (name, command, asked - options)
 

@@ -24,6 +24,7 @@ CONCERNS = (
     "manifest",
     "private parts",
     "freshness",
+    "contract",
     "AI context",
     "agent",
     "pages",

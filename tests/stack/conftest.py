@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.stack import StackError, program
+from tools.programs import StackError, program
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,13 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from conftest import Span, spans_in
+from conftest import WATCH, Span, spans_in
 
 from context_telemetry.ops import alert_routes, alerts, collector
 from context_telemetry.ops.inputs import defaults
 from context_telemetry.rehearsal import driver
 from context_telemetry.rehearsal.faults import fault
-from context_telemetry.rehearsal.sample import Sample
+from context_telemetry.rehearsal.sample import MANIFEST, Sample
+from tools.processes import wait_until
 from tools.stack import Stack
 
 # Of each kind one that ends in less, one that ends in an error, one that is too large, one behind another.
@@ -79,6 +81,38 @@ class Incident:
 
         driver.with_session(self.project, use, env={"CONTEXT_TELEMETRY_STATE_DIR": str(self.state_dir)})
         subprocess.run([sys.executable, "-c", _SLOW], cwd=self.project, env=self.environ, check=True)
+        self._serve_what_was_not_accepted()
+
+    def _serve_what_was_not_accepted(self) -> None:
+        """A deployment renames a column in the warehouse and in the manifest, and leaves out who queries it."""
+        accept = [sys.executable, "-m", "context_telemetry", "contract", "snapshot", "--no-tools"]
+        subprocess.run(accept, cwd=self.project, check=True, capture_output=True)
+        renamed, manifest = fault("column_dropped"), self.project / MANIFEST
+        former = manifest.read_bytes()
+        query = driver.tool(
+            "execute_query", sql="SELECT payment_method FROM fct_orders LIMIT 1", source="shop"
+        )
+
+        async def use(client: driver.Client) -> None:
+            await client.send(query)
+            wait_until("it is compared", lambda: self._has_said("dataface.contract.changed"))
+            await client.send(query)
+
+        renamed.inject(self.project)
+        document = json.loads(former)
+        for node in document["nodes"].values():
+            node["columns"].pop("payment_method", None)
+        manifest.write_text(json.dumps(document), "utf-8")
+        env = {"CONTEXT_TELEMETRY_STATE_DIR": str(self.state_dir), WATCH: "true"}
+        try:
+            driver.with_session(self.project, use, env=env)
+        finally:
+            manifest.write_bytes(former)
+            renamed.heal(self.project)
+
+    def _has_said(self, event: str) -> bool:
+        files = sorted(self.state_dir.rglob("events-*.jsonl"), key=lambda path: path.stat().st_mtime)
+        return bool(files) and f'"{event}"' in files[-1].read_text("utf-8")
 
     def send(self) -> None:
         """Everything that was recorded, to the Collector."""

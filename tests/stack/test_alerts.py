@@ -23,7 +23,9 @@ from context_telemetry.ops import alert_routes, alert_tests, alerts, inputs, own
 from context_telemetry.ops.alert_routes import pairs, receiver
 from context_telemetry.ops.inputs import Inputs
 from stack.traffic import entry, post, spans_body
-from tools.stack import Stack, free_ports, get_text, program, wait_until
+from tools.processes import free_ports, get_text, wait_until
+from tools.programs import program
+from tools.stack import Stack
 
 pytestmark = pytest.mark.stack
 
@@ -132,11 +134,39 @@ BROKEN: Mapping[str, tuple[str, str, str]] = {
         "",
     ),
     "series that are born": (
-        r"( or )(last_over_time\(dataface_context_served_total\{dataface_outcome=\"degraded\"\}\[\w+\]\)\))",
+        r"( or )(last_over_time\(dataface_context_served_total\{dataface_outcome=\"degraded\"[^}]*\}\[\w+\]\)\))",
         r"\1 0 * \2",
         "",
     ),
     "pages that are not there": (r"resource_unknown", "resource_unknowable", ""),
+    "a check as if it were a call": (r", dataface_operation_name!=\"check.run\"(\}\[)", r"\1", ""),
+    "silence behind checks": (
+        r"(dataface_context_served_total)\{dataface_operation_name!=\"check.run\"\}\[",
+        r"\1[",
+        "TelemetrySilent",
+    ),
+    "the last word of a contract": (
+        r"last_over_time(\(dataface_contract_open)",
+        r"max_over_time\1",
+        "ContractOpen",
+    ),
+    "a contract whose process has stopped": (
+        r"last_over_time\((dataface_contract_open\{[^}]*\})\[1d\]\)",
+        r"\1",
+        "ContractOpen",
+    ),
+    "the level of a change": (r"\{dataface_contract_level=\"breaking\"\}", "", "ContractOpen"),
+    "a contract where nobody is served": (r"\n\s+and on \([^)]*\) \(\n[^}]*\}.*\n\s+\)", "", "ContractOpen"),
+    "a contract that only a check looks at": (
+        r"(dataface_operation_name)=\"check.run\"",
+        r'\1="check.runs"',
+        "ContractOpen",
+    ),
+    "names that are not there": (
+        r"dataface_references_unknown_total\[",
+        'dataface_references_unknown_total{dataface_surface="cli"}[',
+        "UnknownReferences",
+    ),
     "a flaw that is said for the first time": (
         r" or last_over_time\(context_telemetry_flaws_total\{[^}]*\}\[1h\]\)\) > 0",
         ") > 0",

@@ -27,7 +27,9 @@ from context_telemetry.rehearsal.faults import fault
 from context_telemetry.rehearsal.sample import Sample
 from stack import traffic
 from stack.traffic import Series, entry, logs_body, post, spans_body, sum_body, telemetry
-from tools.stack import ROOT, Process, Stack, program, wait_until
+from tools.processes import Process, wait_until
+from tools.programs import ROOT, program
+from tools.stack import Stack
 
 pytestmark = pytest.mark.stack
 
@@ -412,6 +414,33 @@ def test_what_processes_of_a_project_say_last_is_on_one_gateway_of_several(
         found = wait_until("the last of all", lambda: (now := last()).count(newest[0]) >= 8 and now, 20)
         assert found == newest
         assert all(Series.at(each.metrics_url).of(gauge) for each in (one, two))  # and they are shared out
+
+
+def test_the_last_word_on_a_project_s_contract_is_one_series_under_whatever_service_name(
+    gateway: Stack,
+) -> None:
+    """A host of another name that is gone would say for days that the contract is broken."""
+
+    def compared(open_ones: int, service: str) -> None:
+        said = {f"dataface.contract.open.{level}": open_ones for level in ("breaking", "warning", "info")}
+        record = {
+            "timeUnixNano": str(time.time_ns()),
+            "eventName": "dataface.contract.compared",
+            "attributes": traffic.pairs({**said, "dataface.contract.unread": 0}),
+        }
+        resource = {"service.name": service, "service.namespace": "accepted"}
+        post(gateway.otlp_http, "logs", logs_body([record], resource))
+
+    def breaking() -> list[float]:
+        found = Series.at(gateway.metrics_url).of("dataface_contract_open").items()
+        place = {("service_namespace", "accepted"), ("dataface_contract_level", "breaking")}
+        assert not any("service_name" in dict(labels) for (_, labels), _ in found)
+        return [value for (_, labels), value in found if place <= labels]
+
+    compared(2, "a-host")
+    wait_until("what is open", lambda: breaking() == [2.0])
+    compared(0, "dataface")
+    wait_until("that none is", lambda: breaking() == [0.0])
 
 
 _ENDED = """

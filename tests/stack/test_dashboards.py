@@ -18,7 +18,9 @@ from context_telemetry.ops.inputs import defaults
 from context_telemetry.rehearsal.faults import fault
 from context_telemetry.rehearsal.sample import Sample
 from tools.dashboard_traffic import processes
-from tools.stack import Stack, program, query, wait_until
+from tools.processes import wait_until
+from tools.programs import program
+from tools.stack import Stack, query
 
 # Three minutes where others use the machine too.
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]

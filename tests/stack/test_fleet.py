@@ -14,16 +14,18 @@ from typing import Any
 import pytest
 import yaml
 
-from context_telemetry.conventions import names
-from context_telemetry.health import INDICATORS, Local, Sum, Verdict, evaluate, promql
+from context_telemetry.health import INDICATORS, Local, Verdict, evaluate, promql
 from context_telemetry.health.fleet import Fleet
+from context_telemetry.health.indicators import CALLS
 from context_telemetry.history import History
 from context_telemetry.limits import Limits
 from context_telemetry.rehearsal import driver
 from context_telemetry.rehearsal.faults import fault
 from context_telemetry.rehearsal.sample import Sample
 from context_telemetry.settings import project_folder
-from tools.stack import Stack, program, wait_until
+from tools.processes import wait_until
+from tools.programs import program
+from tools.stack import Stack
 
 pytestmark = pytest.mark.stack
 
@@ -62,6 +64,7 @@ class Fed:
             each.inject(self.root)
         try:
             driver.with_session(self.root, use, env=environment)
+            ct(self, "check", "--no-tools", "--no-prompts")  # after a session that did not wait to compare
         finally:
             for each in faults if broken else ():
                 each.heal(self.root)
@@ -76,7 +79,7 @@ class Fed:
 
 
 def served(url: str) -> float:
-    return sum(Fleet(url, WINDOW).added(Sum(names.METRIC_DATAFACE_CONTEXT_SERVED)).values())
+    return sum(Fleet(url, WINDOW).added(CALLS).values())
 
 
 def ct(fed: Fed, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -90,6 +93,8 @@ def ct(fed: Fed, *arguments: str) -> subprocess.CompletedProcess[str]:
 def fed(tmp_path_factory: pytest.TempPathFactory, sample: Sample) -> Iterator[Fed]:
     folder = tmp_path_factory.mktemp("fleet")
     root = sample.copy(folder / "shop").root
+    accept = [sys.executable, "-m", "context_telemetry", "contract", "snapshot", "--no-tools"]
+    subprocess.run(accept, cwd=root, check=True, capture_output=True)
     with Stack.up(folder / "stack", parts=("collector", "prometheus", "victoria"), scrape="1s") as stack:
         yield Fed(root, folder / "state", stack)
 
@@ -159,6 +164,8 @@ def test_the_same_traffic_gives_the_same_verdict_on_every_engine(fed: Fed, broke
         assert (fleet.state, fleet.reason) == (local.state, local.reason)
     assert {each.indicator.name for each in local.findings} == {each.name for each in INDICATORS}
     assert local.state == ("unhealthy" if broken else "healthy")
+    (contract,) = (each for each in local.findings if each.indicator.name == "contract_open")
+    assert contract.state == local.state
 
 
 def test_the_command_says_it_on_one_screen_and_as_data(fed: Fed) -> None:

@@ -7,28 +7,31 @@ from pathlib import Path
 
 import pytest
 
-from tools import stack
-from tools.stack import Pages, Process, StackError, get_text
+from tools import programs
+from tools.processes import Process, free_ports, get_text
+from tools.programs import StackError
+from tools.stack import Stack
+from tools.webhooks import Pages
 
 pytestmark = pytest.mark.stack
 
 
 @pytest.fixture(autouse=True)
 def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stack, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(programs, "CACHE", tmp_path / "cache")
 
 
 def test_a_machine_without_go_is_told_so_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
     for part in ("collector", "jaeger"):
         with pytest.raises(StackError, match=r"^Go is missing: [^\n]+$"):
-            stack.program(part)
+            programs.program(part)
 
 
 def test_a_machine_without_apt_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(StackError, match=r"^prometheus is missing: install it with apt[^\n]*$"):
-        stack.program("prometheus")
+        programs.program("prometheus")
 
 
 def test_a_build_that_failed_leaves_nothing_that_is_taken_for_a_program() -> None:
@@ -41,10 +44,10 @@ def test_a_build_that_failed_leaves_nothing_that_is_taken_for_a_program() -> Non
         (folder / "program").write_text("whole")
 
     with pytest.raises(StackError):
-        stack._cached("part-1", fails)
-    assert not (stack.CACHE / "part-1").exists()
-    assert stack._cached("part-1", works).read_text() == "whole"
-    assert stack._cached("part-1", fails).read_text() == "whole"  # it is there: nothing is built
+        programs._cached("part-1", fails)
+    assert not (programs.CACHE / "part-1").exists()
+    assert programs._cached("part-1", works).read_text() == "whole"
+    assert programs._cached("part-1", fails).read_text() == "whole"  # it is there: nothing is built
 
 
 def test_a_part_that_does_not_start_shows_the_end_of_its_log(tmp_path: Path) -> None:
@@ -55,7 +58,7 @@ def test_a_part_that_does_not_start_shows_the_end_of_its_log(tmp_path: Path) -> 
 
 
 def test_what_is_stopped_is_gone(tmp_path: Path) -> None:
-    (port,) = stack.free_ports(1)
+    (port,) = free_ports(1)
     serves = ["python3", "-m", "http.server", str(port), "--bind", "127.0.0.1"]
     process = Process("server", serves, tmp_path / "server.log", f"http://127.0.0.1:{port}/", cwd=tmp_path)
     process.start()
@@ -80,6 +83,6 @@ def test_a_webhook_is_kept_with_its_path() -> None:
 def test_an_unknown_part_is_refused(tmp_path: Path) -> None:
     with (
         pytest.raises(ValueError, match="no part tempo; there are collector, "),
-        stack.Stack.up(tmp_path, parts=("tempo",)),
+        Stack.up(tmp_path, parts=("tempo",)),
     ):
         pass

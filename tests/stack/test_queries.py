@@ -21,7 +21,8 @@ from conftest import Span
 
 from context_telemetry.ops.queries import QUERIES, Query
 from context_telemetry.rehearsal.sample import Sample
-from tools.stack import CACHE, get_json, wait_until
+from tools.processes import get_json, wait_until
+from tools.programs import CACHE
 
 from .incident import Incident, stack_of
 

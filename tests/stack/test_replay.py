@@ -22,7 +22,8 @@ from context_telemetry.rehearsal.driver import resource, tool
 from context_telemetry.rehearsal.sample import Sample
 from context_telemetry.settings import project_folder
 from stack.traffic import BY_NAME, Series, keeping, log_records
-from tools.stack import Stack, wait_until
+from tools.processes import wait_until
+from tools.stack import Stack
 
 pytestmark = pytest.mark.stack
 

@@ -21,7 +21,7 @@ from context_telemetry.ops import runbooks
 from context_telemetry.ops.inputs import defaults
 from context_telemetry.ops.runbooks import Block, blocks
 from context_telemetry.rehearsal.sample import Sample
-from tools.stack import get_json, wait_until
+from tools.processes import get_json, wait_until
 
 from .incident import Incident, stack_of
 

@@ -19,7 +19,8 @@ from context_telemetry.rehearsal.faults import fault
 from context_telemetry.rehearsal.sample import Sample
 from stack import traffic
 from stack.traffic import Series
-from tools.stack import Stack, free_ports, wait_until
+from tools.processes import free_ports, wait_until
+from tools.stack import Stack
 
 pytestmark = pytest.mark.stack
 

@@ -17,8 +17,8 @@ import yaml
 from context_telemetry.conventions import names
 from context_telemetry.conventions.derive import Point
 from context_telemetry.health.promql import label, prometheus_name
-from context_telemetry.ops.derivation import RESOURCE_LABELS
-from tools.stack import get_text
+from context_telemetry.ops.derivation import resource_labels
+from tools.processes import get_text
 
 BY_NAME = {metric.name: metric for metric in names.METRICS}
 _SAMPLE = re.compile(r"^(?P<name>[\w:]+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$")
@@ -141,10 +141,10 @@ class Series:
 
 def expected(points: Sequence[Point], resource: Mapping[str, str]) -> Series:
     """The series that ``points`` are in Prometheus, where every process has the same ``resource`` labels."""
-    common = {(label(key), resource[key]) for key in RESOURCE_LABELS if key in resource}
     samples: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
     for point in points:
         metric = BY_NAME[point.name]
+        common = {(label(key), resource[key]) for key in resource_labels(metric) if key in resource}
         labels = common | {(label(key), _text(value)) for key, value in point.attributes.items()}
         if metric.instrument != "histogram":
             samples[(prometheus_name(metric), frozenset(labels))] = point.value

@@ -19,13 +19,16 @@ def main() -> None:
         # A mark that the terminal's encoding lacks is a question mark, and never exit code 1 (unhealthy).
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
-    from context_telemetry.cli.app import app
-
     try:
+        from context_telemetry.cli.app import app
+
         try:
             app(prog_name="context-telemetry")
         finally:
             sys.stdout.flush()
+    except KeyboardInterrupt:  # before a command began; from then on `interrupts` tells
+        print("context-telemetry: interrupted; nothing was done", file=sys.stderr)
+        sys.exit(130)
     except OSError as error:
         if error.filename is not None:  # nothing that was written, which has none
             raise

@@ -9,12 +9,14 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from context_telemetry.cli import interrupts
 from context_telemetry.cli.contract import app as contract
 from context_telemetry.cli.ops import app as ops
 
 OK, UNHEALTHY, USAGE, UNKNOWN = 0, 1, 2, 3
 
 app = typer.Typer(
+    cls=interrupts.Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -91,7 +93,7 @@ def status(
         str | None, typer.Option(help="With --prometheus: only this Dataface project (service.namespace).")
     ] = None,
 ) -> None:
-    """Health now, on one screen. Exit 0 healthy, 1 unhealthy, 2 wrong usage, 3 unknown."""
+    """Health now, on one screen. Exit 0 healthy, 1 unhealthy, 2 wrong usage, 3 unknown; 130 ends --watch."""
     from context_telemetry.cli import status as screen
 
     if as_json and watch:
@@ -108,7 +110,7 @@ def status(
     place = _place(project, state_dir)
     seconds = asked if since is not None else place.limits.objectives.window
     if watch:
-        raise typer.Exit(screen.watch(place, seconds))
+        screen.watch(place, seconds)
     raise typer.Exit(screen.once(place, seconds, as_json=as_json))
 
 
@@ -130,7 +132,7 @@ def _fleet(
     labels = {"service_namespace": namespace} if namespace else {}
     try:
         if watch:
-            raise typer.Exit(screen.watch(url, seconds, labels, limits))
+            screen.watch(url, seconds, labels, limits)
         raise typer.Exit(screen.once(url, seconds, labels, limits, as_json=as_json))
     except ValueError as error:
         _stop(f"--prometheus: {error}")
@@ -211,11 +213,40 @@ def replay(
     """Send recorded files to a Collector, at least once. Exit 0 all sent, 1 not all, 2 usage, 3 unreachable."""
     from context_telemetry.cli import replay as screen
 
+    interrupts.leaves("nothing was sent")
     seconds = _window(since)
     place = _place(project, state_dir)
     raise typer.Exit(
         screen.replay(place, to, seconds, dry_run=dry_run, skip_refused=skip_refused, as_json=as_json)
     )
+
+
+@app.command()
+def check(
+    project: Project = None,
+    state_dir: StateDir = None,
+    since: Annotated[str, typer.Option(help=f"How far back uses are counted. {_SINCE}")] = "7d",
+    no_tools: Annotated[
+        bool, typer.Option("--no-tools", help="Do not ask the MCP server for its tools.")
+    ] = False,
+    no_prompts: Annotated[
+        bool, typer.Option("--no-prompts", help="Do not build the agent's prompt; imports no Dataface.")
+    ] = False,
+    every: Annotated[
+        float | None,
+        typer.Option(min=1, metavar="SECONDS", help="Stay, and look again so often; a line for each look."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at all that consumers rely on. Exit 0 all well, 1 something is wrong, 2 usage, 3 not all could be seen."""
+    seconds = _window(since)
+    place = _place(project, state_dir)
+    from context_telemetry.cli import check as screen
+
+    options = screen.Options(seconds, tools=not no_tools, prompts=not no_prompts)
+    if every is not None:
+        screen.every(place, options, every, as_json=as_json)
+    raise typer.Exit(screen.once(place, options, as_json=as_json))
 
 
 @app.command()
@@ -235,6 +266,7 @@ def demo(
     from context_telemetry.cli import demo as screen
     from context_telemetry.rehearsal.sample import RehearsalError
 
+    interrupts.leaves("what it made so far stays")
     try:
         code = screen.show(directory, keep=keep)
     except RehearsalError as error:

@@ -9,12 +9,15 @@ import contextlib
 import importlib.metadata
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
+
+from context_telemetry.cli import interrupts
 
 if TYPE_CHECKING:
     from context_telemetry.cli.place import Place
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from context_telemetry.contract.document import Contract
     from context_telemetry.contract.impact import Recorded
     from context_telemetry.contract.judgement import Report
+    from context_telemetry.contract.model import Consumer
     from context_telemetry.contract.snapshot import Snapshot
 
 OK, BROKEN, USAGE, UNKNOWN = 0, 1, 2, 3
@@ -67,6 +71,7 @@ def snapshot(
     from context_telemetry.contract import catalogue, file, sources
     from context_telemetry.contract.document import Contract
 
+    interrupts.leaves("nothing is written")
     place = _place(project, None)
     with _told(), catalogue.connect() as connection:
         former = file.read_contract(place.root) if (place.root / file.NAME).exists() else Contract()
@@ -84,6 +89,7 @@ def snapshot(
                 UNKNOWN,
             )
         made = _kept(file.contract_of(now, _prompts(former), former.exceptions), former)
+        interrupts.leaves("it was writing: run it again")
         changed = file.write(place.root, now, made)
         if as_json:
             screen.show(screen.snapshot_document(place, now, made, listed, changed))
@@ -153,7 +159,7 @@ def _compare(
         else:
             accepted = file.read(connection, place.root, path)
         now, listed = _look(connection, place, no_tools=no_tools)
-        recorded = _recorded(place, seconds)
+        recorded = recorded_uses(place, seconds)
         report = judge(accepted, now, date.today(), recorded)
         code = OK if every else report.exit_code
         if as_json:
@@ -169,7 +175,7 @@ def _compare(
 def _look(
     connection: Any, place: Place, *, no_tools: bool, without: frozenset[str] = frozenset()
 ) -> tuple[Snapshot, Listed]:
-    from context_telemetry.cli import served_tools
+    from context_telemetry.cli import served_tools, warehouse_connection
     from context_telemetry.contract.snapshot import take
 
     with _progress() as tell:
@@ -183,6 +189,7 @@ def _look(
             tools=listed.tools,
             resources=listed.resources,
             without=without,
+            fetch=warehouse_connection.fetch_for(place.root),
             progress=tell,
         )
     if not no_tools and listed.why:
@@ -214,20 +221,40 @@ def _prompts(former: Contract) -> tuple[str, ...]:
     return tuple(sorted({*former.prompts, *([name] if numbers <= newest else [])}))
 
 
-def _recorded(place: Place, seconds: float | None) -> Recorded | None:
-    """How often faces and tools were served; None where nothing was ever recorded."""
+class _Served(Mapping["Consumer", int]):
+    """The recorded history is as large as the traffic was, and mostly nobody is hit."""
+
+    def __init__(self, folder: Path, since: float | None) -> None:
+        self._folder, self._since = folder, since
+
+    @cached_property
+    def _counts(self) -> dict[Consumer, int]:
+        from context_telemetry.contract.model import Consumer
+        from context_telemetry.history import History
+
+        return {
+            Consumer("face" if row.kind == "face" else "tool", row.name): row.count
+            for row in History(self._folder, since=self._since).objects_served()
+        }
+
+    def __getitem__(self, consumer: Consumer) -> int:
+        return self._counts[consumer]
+
+    def __iter__(self) -> Iterator[Consumer]:
+        return iter(self._counts)
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+
+def recorded_uses(place: Place, seconds: float | None) -> Recorded | None:
+    """How often faces and tools were served, read when somebody is hit; None where nothing was ever recorded."""
     from context_telemetry.cli import text
     from context_telemetry.contract.impact import Recorded
-    from context_telemetry.contract.model import Consumer
-    from context_telemetry.history import History
 
     if not place.folder.is_dir():
         return None
-    history = History(place.folder, since=None if seconds is None else time.time() - seconds)
-    served = {
-        Consumer("face" if row.kind == "face" else "tool", row.name): row.count
-        for row in history.objects_served()
-    }
+    served = _Served(place.folder, None if seconds is None else time.time() - seconds)
     if seconds is None:
         return Recorded(served, "as far as is recorded")
     return Recorded(served, _WINDOWS.get(seconds, f"in the last {text.lasting(seconds)}"))
@@ -256,7 +283,9 @@ def _warn(place: Place, report: Report, *, quiet: bool) -> None:
             f"write both anew and commit both{'' if name == NAME else ' there'}: context-telemetry contract snapshot"
         )
     for state in report.unread:
-        _tell(f"{_where(place, state.name)}: cannot be read, so nothing is known of it: {state.unread}")
+        whole = (report.now.catalogue.source(state.name) or state).unread is not None
+        words = "cannot be read, so nothing is known of it" if whole else "cannot be read in full"
+        _tell(f"{_where(place, state.name)}: {words}: {state.unread}")
 
 
 def _where(place: Place, source: str) -> str:

@@ -18,7 +18,7 @@ from context_telemetry.contract.catalogue import Missing
 from context_telemetry.contract.document import Contract, Excepted, dotted
 from context_telemetry.contract.file import CATALOGUE, NAME
 from context_telemetry.contract.impact import NEW, Hit, Recorded, who, words
-from context_telemetry.contract.judgement import Judged, Report
+from context_telemetry.contract.judgement import Judged, Report, refused
 from context_telemetry.contract.model import Level, UnknownUse
 from context_telemetry.contract.snapshot import Snapshot
 
@@ -53,6 +53,9 @@ def snapshot_lines(now: Snapshot, made: Contract, listed: Listed, changed: bool)
     yield from _listed("! not known", [_unknown(each) for each in made.unknown])
     yield from _listed("! declared and not served", [_missing(each) for each in made.missing])
     yield from _listed("! views not checked", [".".join(each) for each in now.unchecked])
+    yield from _listed(
+        "! not readable", [f"{state.name}: {state.unread}" for state in refused(now, now.uses)]
+    )
 
 
 def snapshot_document(
@@ -89,10 +92,10 @@ def show_report(
     """The headline, the changes (of a check: the breaking ones that somebody relies on), what is not known."""
     console = text.console()
     console.print(_headline(place, report, recorded))
-    shown = [each for each in report.changes if every or _matters(each)]
+    shown = [each for each in report.changes if every or matters(each)]
     if shown:
         console.print()
-        console.print(_table(shown, recorded))
+        console.print(changes_table(shown, recorded))
     if more := len(report.changes) - len(shown):
         command = place.command("contract", "diff")
         console.print(Text(f"and {text.counted(more, 'change')} that break nobody: {command}", "dim"))
@@ -100,14 +103,14 @@ def show_report(
         console.print(Text(line, "yellow" if line.startswith("!") else "dim"), soft_wrap=True)
 
 
-def _matters(judged: Judged) -> bool:
+def matters(judged: Judged) -> bool:
     return judged.change.level == "breaking" and judged.relied_on
 
 
 def _headline(place: Place, report: Report, recorded: Recorded | None) -> Text:
     state, style = _state(report)
     head = Text.assemble((f" {state} ", f"bold reverse {style}"), " ", (place.name, "bold"))
-    head.append(f"  {_sum(report, recorded)}", style if report.open else "")
+    head.append(f"  {in_short(report, recorded)}", style if report.open else "")
     return head
 
 
@@ -115,7 +118,7 @@ def _state(report: Report) -> tuple[str, str]:
     return {0: ("HOLDS", "green"), 1: ("BROKEN", "red"), 3: ("UNKNOWN", "yellow")}[report.exit_code]
 
 
-def _sum(report: Report, recorded: Recorded | None) -> str:
+def in_short(report: Report, recorded: Recorded | None) -> str:
     """`2 breaking changes hit 4 dashboards, 3 of them opened 410 times this week`."""
     if report.open:
         told = text.counted(len(report.open), "breaking change")
@@ -136,7 +139,7 @@ def _everybody(changes: Sequence[Judged]) -> list[Hit]:
     return list({hit.consumer: hit for each in changes for hit in each.hits}.values())
 
 
-def _table(changes: Sequence[Judged], recorded: Recorded | None) -> Table:
+def changes_table(changes: Sequence[Judged], recorded: Recorded | None) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     table.add_column("", no_wrap=True)
     table.add_column("rule", no_wrap=True)
@@ -158,7 +161,7 @@ def _lines(judged: Judged, recorded: Recorded | None) -> Iterator[tuple[str, str
         yield who(judged.change, judged.hits, recorded), ""
     for hit in judged.hits:
         if hit.consumer.kind != "tool":
-            yield f"  {_with_parts(hit)}", "dim"
+            yield f"  {with_parts(hit)}", "dim"
     if judged.exception:
         yield f"accepted until {judged.exception.until}: {judged.exception.reason}", "green"
 
@@ -172,7 +175,7 @@ def _became(judged: Judged) -> str:
     return f"{told} ({change.evidence})" if change.evidence else told
 
 
-def _with_parts(hit: Hit) -> str:
+def with_parts(hit: Hit) -> str:
     return f"{hit.consumer.name} ({', '.join(hit.parts)})" if hit.parts else hit.consumer.name
 
 
@@ -209,8 +212,8 @@ def _missing(missing: Missing) -> str:
 
 def markdown(report: Report, listed: Listed, recorded: Recorded | None, *, every: bool) -> str:
     """For a pull request: a table of changes, and whom each breaking one hits."""
-    lines = ["### Context contract: " + _cell(_sum(report, recorded)), ""]
-    shown = [each for each in report.changes if every or _matters(each)]
+    lines = ["### Context contract: " + _cell(in_short(report, recorded)), ""]
+    shown = [each for each in report.changes if every or matters(each)]
     if shown:
         lines += ["| level | rule | object | before, after | who is hit |", "| --- | --- | --- | --- | --- |"]
         for each in shown:
@@ -222,7 +225,7 @@ def markdown(report: Report, listed: Listed, recorded: Recorded | None, *, every
             cells = (level, f"`{change.rule}`", _code(change.object), _cell(_became(each)), _cell(told))
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
-    named = [each for each in shown if _matters(each) and any(hit.parts for hit in each.hits)]
+    named = [each for each in shown if matters(each) and any(hit.parts for hit in each.hits)]
     if named:
         lines += ["<details><summary>Who is hit</summary>", ""]
         for each in named:
@@ -268,7 +271,7 @@ def document(
         "schema": "context-telemetry.contract/1",
         "exit_code": exit_code,
         "state": _state(report)[0].lower(),
-        "reason": _sum(report, recorded),
+        "reason": in_short(report, recorded),
         "project": {"name": place.name, "root": str(place.root)},
         "contract": report.accepted.name,
         "whole": report.accepted.whole,
@@ -277,7 +280,7 @@ def document(
         "window_seconds": seconds,
         "recorded": recorded is not None,
         "counts": {**{level: counts[level] for level in _STYLE}, "open": len(report.open)},
-        "changes": [_change(each, recorded) for each in report.changes],
+        "changes": [change_document(each, recorded) for each in report.changes],
         "unread": [{"name": state.name, "type": state.type, "why": state.unread} for state in report.unread],
         "left_out": [{"name": state.name, "type": state.type} for state in report.left_out],
         "missing": [_missing_document(each) for each in report.missing],
@@ -290,7 +293,7 @@ def document(
     }
 
 
-def _change(judged: Judged, recorded: Recorded | None) -> dict[str, Any]:
+def change_document(judged: Judged, recorded: Recorded | None) -> dict[str, Any]:
     change = judged.change
     plain = asdict(change)
     table = plain.pop("table")

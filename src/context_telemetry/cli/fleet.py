@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from context_telemetry.cli import documents, text, watching
-from context_telemetry.cli.status import EXIT, indicators, plain_table
+from context_telemetry.cli.status import EXIT, SERVED, headline, indicators, plain_table, served_table
 from context_telemetry.health import Verdict, evaluate, what_to_do
 from context_telemetry.health.fleet import Fleet, ReasonRow, ServedRow, Unreachable
 
@@ -45,20 +45,19 @@ def once(url: str, seconds: float, labels: dict[str, str], limits: Limits, *, as
     return code
 
 
-def watch(url: str, seconds: float, labels: dict[str, str], limits: Limits) -> int:
-    """Show the status and renew it until interrupted; the last exit code. Raises Unreachable at the first look.
+def watch(url: str, seconds: float, labels: dict[str, str], limits: Limits) -> NoReturn:
+    """Show the status and renew it until interrupted. Raises KeyboardInterrupt, and Unreachable at the first look.
 
     An engine that does not answer for a while is waited for.
     """
-    seen = watching.watch(lambda: look(url, seconds, labels, limits), screen, (Unreachable,))
-    return EXIT[seen.verdict.state]
+    watching.watch(lambda: look(url, seconds, labels, limits), screen, (Unreachable,))
 
 
 def screen(seen: FleetStatus) -> RenderableType:
     """The verdict, who was served what, what is wrong."""
     parts: list[RenderableType] = [_headline(seen)]
     if seen.served:
-        parts += [Text(), _served(seen)]
+        parts += [Text(), served_table(SERVED, seen.served)]
     if seen.served or seen.verdict.state != "unknown":
         parts += [Text(), *indicators(seen.verdict, traffic=bool(seen.served))]
     if seen.reasons:
@@ -67,30 +66,9 @@ def screen(seen: FleetStatus) -> RenderableType:
 
 
 def _headline(seen: FleetStatus) -> RenderableType:
-    state = seen.verdict.state
-    style = text.STATE_STYLE[state]
     whose = ", ".join(seen.fleet.labels.values()) or "all projects"
-    head = Text.assemble((f" {state.upper()} ", f"bold reverse {style}"), " ", (whose, "bold"))
-    calls = text.counted(sum(row.served for row in seen.served), "call")
-    head.append(f"  {seen.fleet.url}, last {text.lasting(seen.fleet.seconds)}, {calls}", "dim")
-    return Group(head, Text(seen.verdict.reason, style))
-
-
-def _served(seen: FleetStatus) -> RenderableType:
-    table = plain_table(
-        ("surface", "left"), ("client", "left"), ("calls", "right"),
-        ("ok", "right"), ("degr.", "right"), ("failed", "right"),
-    )  # fmt: skip
-    for row in seen.served:
-        table.add_row(
-            row.surface or "-",
-            row.client or "-",
-            f"{row.served:,}",
-            f"{row.ok:,}",
-            Text(f"{row.degraded:,}", "yellow" if row.degraded else "dim"),
-            Text(f"{row.failed:,}", "red" if row.failed else "dim"),
-        )
-    return table
+    window = f"{seen.fleet.url}, last {text.lasting(seen.fleet.seconds)}"
+    return Group(*headline(seen.verdict, whose, window, seen.served))
 
 
 def _reasons(seen: FleetStatus) -> Iterator[RenderableType]:

@@ -10,6 +10,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from context_telemetry.cli import interrupts
+
 OK, WRONG, USAGE = 0, 1, 2
 
 app = typer.Typer(
@@ -19,23 +21,37 @@ app = typer.Typer(
 )
 
 
+def _path(given: str) -> Path:
+    """A path that was named: an empty one, as of a variable that is not set, would be the folder that one is in."""
+    if not given:
+        raise typer.BadParameter("is empty: name a path, or . for this folder")
+    return Path(given)
+
+
 @app.command()
 def build(
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The folder that is written, or written anew.")
+        Path,
+        typer.Argument(metavar="DIR", help="The folder that is written, or written anew.", parser=_path),
     ],
     owners: Annotated[
         Path | None,
         typer.Option(
-            "--owners", help="Who owns what.", show_default="DIR/owners.yaml, else the launch's roles"
+            "--owners",
+            metavar="FILE",
+            help="Who owns what.",
+            show_default="DIR/owners.yaml, else the launch's roles",
+            parser=_path,
         ),
     ] = None,
     limits: Annotated[
         Path | None,
         typer.Option(
             "--limits",
+            metavar="FILE",
             help="A context-telemetry.toml with [limits], or a YAML of the same.",
             show_default="DIR/limits.toml, else the published limits",
+            parser=_path,
         ),
     ] = None,
     force: Annotated[
@@ -52,6 +68,15 @@ def build(
     for given in (owners, limits):
         if given is not None and not given.exists():
             _stop((f"{given}: there is no such file; correct the path",), USAGE)
+    built = None
+
+    def left() -> str:
+        if built is not None:
+            return "everything is written"
+        half = f"it was writing: `context-telemetry ops build {directory}` finishes or undoes that"
+        return half if building.interrupted(directory) else "nothing was written"
+
+    interrupts.leaves(left)
     try:
         built = building.build(directory, owners, limits, force=force)
         unfilled = building.inputs_of(directory, None, None).owners.unfilled()
@@ -71,7 +96,10 @@ def build(
 
 @app.command()
 def check(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder that was built, or an owners.yaml.")],
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", help="A folder that was built, or an owners.yaml.", parser=_path),
+    ],
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON document on stdout, and nothing else.")
     ] = False,

@@ -19,7 +19,7 @@ from rich.console import RenderableType
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from context_telemetry.cli import text
+from context_telemetry.cli import interrupts, text
 from context_telemetry.cli.place import Place
 from context_telemetry.pipeline.replay import (
     SIGNALS,
@@ -33,7 +33,7 @@ from context_telemetry.pipeline.replay import (
     Unreachable,
 )
 
-ALL_SENT, REJECTED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
+ALL_SENT, REJECTED, USAGE, UNREACHABLE = 0, 1, 2, 3
 
 _NAMED = 5
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -77,6 +77,7 @@ def replay(
     since = None if seconds is None else time.time() - seconds
     plan = Plan(place.folder, endpoints, since, dry_run, skip_refused)
     done = _run(place, plan)
+    interrupts.leaves("what was sent is in the ledger")
     if as_json:
         print(json.dumps(document(done), indent=2))
     else:
@@ -104,10 +105,13 @@ def _run(place: Place, plan: Plan) -> Done:
         except EndpointError as error:
             stopped, code = str(error), USAGE
         except KeyboardInterrupt:  # the second
-            stopped, code = "stopped at once; what was on its way is sent again next time", INTERRUPTED
+            stopped, code = (
+                "stopped at once; what was on its way is sent again next time",
+                interrupts.INTERRUPTED,
+            )
     summary = sending.summary
     if summary.interrupted:
-        stopped, code = "stopped; the ledger is right, and the rest is sent next time", INTERRUPTED
+        stopped, code = "stopped; the ledger is right, and the rest is sent next time", interrupts.INTERRUPTED
     if code is None:
         code = ALL_SENT if summary.flawless else REJECTED
     took = time.monotonic() - started

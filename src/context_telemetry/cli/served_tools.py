@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,12 @@ class Listed:
     tools: Mapping[str, ToolFacts] | None = None
     resources: Mapping[str, ResourceFacts] | None = None
     why: str | None = None
+    error: str | None = None
+    """The class of what was raised, where a server is there and cannot be asked."""
+    as_sent: Sequence[Mapping[str, Any]] = ()
+    """The list of tools as a client gets it."""
+    seconds: float | None = None
+    """How long the server took for it, once it was there."""
 
 
 def ask(root: Path, command: Sequence[str] | None = None) -> Listed:
@@ -34,8 +41,11 @@ def ask(root: Path, command: Sequence[str] | None = None) -> Listed:
         with Raw(root, command=plain() if command is None else command) as server:
             initialized = server.initialize()
             if "result" not in initialized:
-                return Listed(why=f"the MCP server refused: {_said(initialized)}")
-            tools = {str(one["name"]): tool_facts(one) for one in _listed(server, "tools/list", "tools")}
+                return Listed(why=f"the MCP server refused: {_said(initialized)}", error=Refused.__name__)
+            began = time.perf_counter()
+            as_sent = list(_listed(server, "tools/list", "tools"))
+            seconds = time.perf_counter() - began
+            tools = {str(one["name"]): tool_facts(one) for one in as_sent}
             resources = {
                 str(one[key]): resource_facts(one)
                 for method, name, key in (
@@ -44,18 +54,18 @@ def ask(root: Path, command: Sequence[str] | None = None) -> Listed:
                 )
                 for one in _listed(server, method, name)
             }
-            return Listed(tools, resources)
+            return Listed(tools, resources, as_sent=as_sent, seconds=seconds)
     except RehearsalError as error:
         return Listed(why=str(error))
-    except (_Refused, EOFError, TimeoutError) as error:
-        return Listed(why=f"the MCP server did not answer: {error}")
+    except (Refused, EOFError, TimeoutError) as error:
+        return Listed(why=f"the MCP server did not answer: {error}", error=type(error).__name__)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         # It cannot be started, it stopped while it was asked, or what it says is no MCP.
-        return Listed(why=f"the MCP server cannot be asked: {_brief(error)}")
+        return Listed(why=f"the MCP server cannot be asked: {_brief(error)}", error=type(error).__name__)
 
 
-class _Refused(Exception):
-    pass
+class Refused(Exception):
+    """A server answers a request with an error."""
 
 
 def _listed(server: Raw, method: str, name: str) -> Iterator[Mapping[str, Any]]:
@@ -67,12 +77,12 @@ def _listed(server: Raw, method: str, name: str) -> Iterator[Mapping[str, Any]]:
         if error is not None and error.get("code") == _NO_SUCH_METHOD:
             return
         if error is not None:
-            raise _Refused(f"{method}: {_said(answer)}")
+            raise Refused(f"{method}: {_said(answer)}")
         yield from answer["result"][name]
         cursor = answer["result"].get("nextCursor")
         if not cursor:
             return
-    raise _Refused(f"{method}: more than {_PAGES} pages")
+    raise Refused(f"{method}: more than {_PAGES} pages")
 
 
 def _said(answer: Mapping[str, Any]) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -27,6 +27,12 @@ from context_telemetry.health import (
 )
 from context_telemetry.health.words import processes
 from context_telemetry.history import Event, History, ProcessSeen, ReasonSeen, Traffic
+
+if TYPE_CHECKING:
+    from context_telemetry.health.fleet import ServedRow
+
+    Served: TypeAlias = Traffic | ServedRow
+    """How the calls of one client on one surface ended."""
 
 EXIT = {"healthy": 0, "unhealthy": 1, "unknown": 3}
 
@@ -68,9 +74,9 @@ def once(place: Place, seconds: float | None, *, as_json: bool) -> int:
     return code
 
 
-def watch(place: Place, seconds: float | None) -> int:
-    """Show the status and renew it until interrupted; the last exit code."""
-    return EXIT[watching.watch(lambda: look(place, seconds), screen).verdict.state]
+def watch(place: Place, seconds: float | None) -> NoReturn:
+    """Show the status and renew it until interrupted. Raises KeyboardInterrupt."""
+    watching.watch(lambda: look(place, seconds), screen)
 
 
 # The screen
@@ -91,16 +97,19 @@ def screen(seen: Status) -> RenderableType:
 
 
 def _headline(seen: Status) -> RenderableType:
-    state = seen.verdict.state
-    style = text.STATE_STYLE[state]
-    head = Text.assemble((f" {state.upper()} ", f"bold reverse {style}"), " ", (seen.place.name, "bold"))
     window = "everything recorded" if seen.seconds is None else f"last {text.lasting(seen.seconds)}"
-    served = sum(row.served for row in seen.facts.traffic)
-    head.append(f"  {window}, {text.counted(served, 'call')}", "dim")
-    reason = Text(seen.verdict.reason, style)
+    head, reason = headline(seen.verdict, seen.place.name, window, seen.facts.traffic)
     if not seen.facts.traffic:
         reason.append("".join(f"\n{line}" for line in _why_nothing(seen)), "dim")
     return Group(head, reason)
+
+
+def headline(verdict: Verdict, whose: str, window: str, traffic: Sequence[Served]) -> tuple[Text, Text]:
+    """The state, of whom and of what, and below it the reason."""
+    style = text.STATE_STYLE[verdict.state]
+    head = Text.assemble((f" {verdict.state.upper()} ", f"bold reverse {style}"), " ", (whose, "bold"))
+    head.append(f"  {window}, {text.counted(sum(row.served for row in traffic), 'call')}", "dim")
+    return head, Text(verdict.reason, style)
 
 
 def _why_nothing(seen: Status) -> Iterator[str]:
@@ -160,27 +169,37 @@ def plain_table(*columns: tuple[str, str]) -> Table:
     return table
 
 
+SERVED: Mapping[str, Callable[[Served], RenderableType]] = {
+    "surface": lambda row: row.surface or "-",
+    "client": lambda row: row.client or "-",
+    "calls": lambda row: f"{row.served:,}",
+    "ok": lambda row: f"{row.ok:,}",
+    "degr.": lambda row: _count(row.degraded, "yellow"),
+    "failed": lambda row: _count(row.failed, "red"),
+}
+"""The columns of every table of calls."""
+
+
 def _traffic(seen: Status) -> RenderableType:
     cells: dict[str, Callable[[Traffic], RenderableType]] = {
-        "surface": lambda row: row.surface or "-",
-        "client": lambda row: row.client or "-",
-        "calls": lambda row: f"{row.served:,}",
-        "ok": lambda row: f"{row.ok:,}",
-        "degr.": lambda row: _count(row.degraded, "yellow"),
-        "failed": lambda row: _count(row.failed, "red"),
+        **SERVED,
         "p95": lambda row: text.took(row.p95_seconds),
         "largest": lambda row: _against(text.size, row.largest_bytes, row.largest_limit),
         "oldest": lambda row: _against(text.lasting, row.oldest_age, row.oldest_limit),
     }
 
     def make(without: AbstractSet[str]) -> Table:
-        shown = [name for name in cells if name not in without]
-        table = plain_table(*((name, "left" if name in ("surface", "client") else "right") for name in shown))
-        for row in seen.facts.traffic:
-            table.add_row(*(cells[name](row) for name in shown))
-        return table
+        return served_table({name: cells[name] for name in cells if name not in without}, seen.facts.traffic)
 
     return text.Fitting(make, ("p95", "oldest", "largest"))
+
+
+def served_table(cells: Mapping[str, Callable[[Any], RenderableType]], traffic: Iterable[Served]) -> Table:
+    """A line for each client on each surface."""
+    table = plain_table(*((name, "left" if name in ("surface", "client") else "right") for name in cells))
+    for row in traffic:
+        table.add_row(*(cell(row) for cell in cells.values()))
+    return table
 
 
 def _last(words: str) -> Text:

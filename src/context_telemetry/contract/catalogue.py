@@ -6,9 +6,11 @@ rows come from (`warehouse`, `manifest`) nor what a change means (`rules`).
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -49,6 +51,8 @@ _NOT_READ: Final = "could not be read when the snapshot was made"
 _DEFINITION: Final = "definition"
 # Where a column stands moves with every column before it; that is evidence for a rename, and no change of this one.
 _NOT_COMPARED: Final = "position"
+# Of so many tables the columns are read one by one; who asks for more gets those of all tables at once.
+_FEW: Final = 4
 
 # Which names a warehouse takes for the same whatever their case: (tables, columns). What is not here: neither.
 _FOLDED: Final = {
@@ -147,7 +151,7 @@ class Catalogue:
 
     def _add(self, relation: str, types: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> None:
         names = _listed(types)
-        for part in _parts(rows):
+        for part in parts(rows):
             self.connection.execute(f"INSERT INTO {relation} ({names}) {unnested(types)}", [json.dumps(part)])
 
 
@@ -276,8 +280,8 @@ def changed(before: Catalogue, after: Catalogue) -> Iterator[Pair]:
     """Every table and column that is not as it was, in the order of source, schema, table, column.
 
     Both are catalogues of the same connection. Sources that could not be read, then or now, are left out: nothing is
-    known of them, which is no change (`unreadable`). A table that came or went is followed by all its columns. What
-    only stands elsewhere in its table is no change.
+    known of them, which is no change (`unreadable`); nor is a fact that is not known any more. A table that came or
+    went is followed by all its columns. What only stands elsewhere in its table is no change.
     """
     connection = before.connection
     known = _comparable(before, after)
@@ -358,11 +362,14 @@ def _joined(
         for side in ("b", "a")
         for part in (f"{side}._s IS NOT NULL", *(f'{side}."{name}"' for name in facts))
     ]
-    same = " AND ".join(f'b."{name}" IS NOT DISTINCT FROM a."{name}"' for name in compared)
+    # What is not known any more is no change: without its manifest every column of a project would be one.
+    other = " OR ".join(
+        f'(a."{name}" IS NOT NULL AND b."{name}" IS DISTINCT FROM a."{name}")' for name in compared
+    )
     on = " AND ".join(f"b.{name} = a.{name}" for name in matched)
     return (
         f"SELECT {', '.join((*named, *sides))} FROM {before} b FULL JOIN {after} a ON {on} "
-        f"WHERE b._s IS NULL OR a._s IS NULL OR NOT ({same})"
+        f"WHERE b._s IS NULL OR a._s IS NULL OR {other}"
     )
 
 
@@ -377,7 +384,7 @@ def _facts(kind: type[Any], values: Sequence[Any]) -> Any:
 
 
 class Names:
-    """Finds what a name in a query stands for. Tables are listed once; the columns of one are read when asked for."""
+    """Finds what a name in a query stands for. Tables are listed once; columns are read when asked for."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
@@ -385,6 +392,7 @@ class Names:
         self._schemas: set[tuple[str, str]] = set()
         self._views: set[TableKey] = set()
         self._columns: dict[TableKey, tuple[str, ...]] = {}
+        self._definitions: dict[TableKey, str] = {}
         listed = (
             f'SELECT {_listed(_TABLE_KEY)}, "{_DEFINITION}" IS NOT NULL FROM {catalogue.tables} ORDER BY ALL'
         )
@@ -395,6 +403,29 @@ class Names:
             self._schemas.add(place[:2])
             if is_view:
                 self._views.add(table)
+
+    def keep(self) -> None:
+        """Read all that can be asked for, so that they outlive the connection."""
+        self.prepare(self._tables.values())
+        rows = self._catalogue.connection.execute(
+            f'SELECT {_listed(_TABLE_KEY)}, "{_DEFINITION}" FROM {self._catalogue.tables} '
+            f'WHERE "{_DEFINITION}" IS NOT NULL'
+        ).fetchall()
+        self._definitions = {TableKey(*key): text for *key, text in rows}
+
+    def with_gone(self, gone: Mapping[TableKey, Iterable[str]]) -> Names:
+        """The same, and names that are served no more: tables, and columns behind those that a table has still."""
+        both = copy.copy(self)
+        both._tables, both._schemas = dict(self._tables), set(self._schemas)
+        self.prepare(gone)
+        both._columns = dict(self._columns)
+        for table, columns in gone.items():
+            place = self._place(*table)
+            there = both._tables.setdefault(place, table)
+            both._schemas.add(place[:2])
+            more = [name for name in columns if self.column(there, name) is None]
+            both._columns[there] = (*self.columns(there), *more)
+        return both
 
     @property
     def sources(self) -> tuple[SourceState, ...]:
@@ -422,13 +453,24 @@ class Names:
     def columns(self, table: TableKey) -> tuple[str, ...]:
         """The names of its columns in their order."""
         if table not in self._columns:
-            rows = self._catalogue.connection.execute(
-                f'SELECT "column" FROM {self._catalogue.columns} '
-                'WHERE "source" = ? AND "schema" = ? AND "table" = ? ORDER BY "position", "column"',
-                list(table),
-            ).fetchall()
-            self._columns[table] = tuple(name for (name,) in rows)
-        return self._columns[table]
+            self.prepare([table] if len(self._columns) < _FEW else self._tables.values())
+        return self._columns.get(table, ())
+
+    def prepare(self, tables: Iterable[TableKey]) -> None:
+        """Read the columns of many tables at once; of those that are not there it is known then."""
+        named = (self._tables.get(self._place(*table), table) for table in tables)
+        wanted = [table for table in named if table not in self._columns]
+        if not wanted:
+            return
+        keys = unnested(dict.fromkeys(_TABLE_KEY, "VARCHAR"))
+        rows = self._catalogue.connection.execute(
+            f'SELECT {_listed(_TABLE_KEY)}, list("column" ORDER BY "position", "column") '
+            f"FROM {self._catalogue.columns} SEMI JOIN ({keys}) USING ({_listed(_TABLE_KEY)}) GROUP BY ALL",
+            [json.dumps([table._asdict() for table in wanted])],
+        ).fetchall()
+        self._columns.update(dict.fromkeys(wanted, ()))
+        # Tables have columns of the same names: each name is kept once.
+        self._columns.update({TableKey(*key): tuple(map(sys.intern, names)) for *key, names in rows})
 
     def column(self, table: TableKey, name: str) -> str | None:
         """As the warehouse has it, likewise."""
@@ -440,6 +482,8 @@ class Names:
         """The statement that makes it, where it is a view and the warehouse says."""
         if table not in self._views:
             return None
+        if table in self._definitions:
+            return self._definitions[table]
         rows = self._catalogue.connection.execute(
             f'SELECT "{_DEFINITION}" FROM {self._catalogue.tables} '
             'WHERE "source" = ? AND "schema" = ? AND "table" = ?',
@@ -481,7 +525,8 @@ def unnested(types: Mapping[str, str]) -> str:
     return f"SELECT row.* FROM (SELECT unnest(from_json(?, {quoted(shape)})) AS row)"
 
 
-def _parts(rows: Iterable[Mapping[str, Any]], size: int = 20_000) -> Iterator[list[Mapping[str, Any]]]:
+def parts(rows: Iterable[Mapping[str, Any]], size: int = 20_000) -> Iterator[list[Mapping[str, Any]]]:
+    """What one statement takes at once."""
     iterator = iter(rows)
     while part := list(itertools.islice(iterator, size)):
         yield part

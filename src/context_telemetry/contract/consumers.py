@@ -59,7 +59,7 @@ def uses(
 def sql_uses(consumer: Consumer, part: str, sql: str, names: Names, config: SourceConfig) -> Uses:
     """Likewise of one text that was sent to a source as it is, without Jinja: by an agent, or compiled."""
     found = Uses()
-    _tell(consumer, part, Reader(names, config, STAND_IN).read(sql), {}, found)
+    _tell(consumer, part, Reader(names, config, STAND_IN).read(sql), {}, found, config.name)
     return found
 
 
@@ -90,7 +90,8 @@ class _Finding:
             try:
                 self._query(consumer, query, found)
             except Unresolved as error:
-                found.unknown.append(UnknownUse(consumer, query.part, str(error), error.missing))
+                source = self._source_or_none(query)
+                found.unknown.append(UnknownUse(consumer, query.part, str(error), error.missing, source))
 
     def _query(self, consumer: Consumer, query: FaceQuery, found: Uses) -> None:
         kind = query.definition.get("type")
@@ -117,7 +118,8 @@ class _Finding:
         sql = query.definition.get("sql")
         if not isinstance(sql, str):
             raise Unresolved("has no SQL")
-        reader = self._reader(self._source(query))
+        config = self._source(query)
+        reader = self._reader(config)
         reads, how = Reads(), dict[TableKey, How]()
         setup = query.definition.get("setup_sql")
         for text in (sql, *([setup] if isinstance(setup, str) else ())):
@@ -126,7 +128,7 @@ class _Finding:
                 for relation, kind in rendered.relations.items():
                     if table := reader.relation(relation):
                         how[table] = "ref" if kind == "ref" else "source"
-        _tell(consumer, query.part, reads, how, found)
+        _tell(consumer, query.part, reads, how, found, config.name)
         self._shown(consumer, query, reads, found)
 
     def _shown(self, consumer: Consumer, query: FaceQuery, reads: Reads, found: Uses) -> None:
@@ -151,6 +153,12 @@ class _Finding:
         if config is None:
             raise Unresolved(f"the source {named} is not in dataface.yml")
         return config
+
+    def _source_or_none(self, query: FaceQuery) -> str | None:
+        try:
+            return self._source(query).name
+        except Unresolved:
+            return None
 
     def _reader(self, config: SourceConfig) -> Reader:
         if config.name not in self._readers:
@@ -214,11 +222,13 @@ class _Finding:
             if there is None:
                 gone = f"{table.schema}.{table.table}.{column}"
                 why = f"{gone}: the table has no such column"
-                found.unknown.append(UnknownUse(consumer, query.part, why, gone))
+                found.unknown.append(UnknownUse(consumer, query.part, why, gone, table.source))
 
 
-def _tell(consumer: Consumer, part: str, reads: Reads, how: Mapping[TableKey, Any], found: Uses) -> None:
+def _tell(
+    consumer: Consumer, part: str, reads: Reads, how: Mapping[TableKey, Any], found: Uses, source: str
+) -> None:
     for table, columns in sorted(reads.tables.items()):
         named = None if columns is None else frozenset(columns)
         found.known.append(Use(consumer, part, table, named, how.get(table, "sql")))
-    found.unknown += [UnknownUse(consumer, part, why, name) for why, name in reads.unknown.items()]
+    found.unknown += [UnknownUse(consumer, part, why, name, source) for why, name in reads.unknown.items()]

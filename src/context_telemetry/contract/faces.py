@@ -122,6 +122,14 @@ def faces(root: Path) -> Iterator[Face]:
         yield face
 
 
+def files(root: Path) -> Iterator[Path]:
+    """All that faces are made of, as far as it lies below `faces/`; folders too, in which new ones appear."""
+    for folder, folders, names in os.walk(root / FACES):
+        folders[:] = [name for name in folders if name not in _SKIPPED]
+        yield Path(folder)
+        yield from (Path(folder, name) for name in names if name.endswith((*_YAML, *_MARKDOWN)))
+
+
 def normal(definition: Any) -> dict[str, Any] | None:
     """A query with its type, as Dataface infers it; None where it is none. A reference has no type and a `ref`."""
     if isinstance(definition, str):

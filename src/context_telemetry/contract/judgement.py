@@ -6,8 +6,8 @@ reads nothing: both sides, and how often consumers were served, are handed in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Final
 
@@ -45,7 +45,8 @@ class Report:
     now: Snapshot
     changes: tuple[Judged, ...]
     unread: tuple[SourceState, ...]
-    """Sources of which nothing is known now, and which were not left out when the contract was accepted."""
+    """Sources of which nothing is known now, and which were not left out when the contract was accepted; and those that
+    may not be read where consumers read them."""
     left_out: tuple[SourceState, ...]
     """Sources that were left out then: nothing is compared of them."""
     missing: tuple[Missing, ...]
@@ -81,6 +82,7 @@ def judge(accepted: Accepted, now: Snapshot, today: date, recorded: Recorded | N
     judged = [_judged(change, accepted, read, today, recorded) for change in found]
     states = {state.name: state for state in contract.sources}
     unread = [state for state in now.unread if state.name not in states or states[state.name].unread is None]
+    unread += refused(now, contract.uses)
     covered = {(each.change.rule, each.change.object) for each in judged}
     hit = {
         (one.consumer, part)
@@ -105,6 +107,27 @@ def judge(accepted: Accepted, now: Snapshot, today: date, recorded: Recorded | N
         unneeded=tuple(each for each in contract.exceptions if (each.rule, each.object) not in covered),
         tools_known=contract.tools is not None and now.tools is not None,
     )
+
+
+def refused(now: Snapshot, uses: Iterable[Use]) -> Iterator[SourceState]:
+    """Sources that serve what is read, and not to whoever looked: what consumers get of it is not known."""
+    found: dict[str, set[str]] = {}
+    for use in uses:
+        if use.table not in now.refused or use.how == "schema":  # that a table is listed needs no right
+            continue
+        columns = now.refused[use.table]
+        table = ".".join((use.table.schema, use.table.table))
+        if columns is None:
+            found.setdefault(use.table.source, set()).add(table)
+        elif read := columns if use.columns is None else columns & use.columns:
+            found.setdefault(use.table.source, set()).update(f"{table}.{column}" for column in read)
+    for state in now.catalogue.sources:
+        if names := sorted(found.get(state.name, ())):
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            yield replace(state, unread=f"the role may not read {', '.join(names[:_NAMED])}{more}")
+
+
+_NAMED: Final = 3
 
 
 def _pairs(accepted: Accepted, now: Snapshot) -> Iterable[Pair]:

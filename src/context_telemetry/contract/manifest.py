@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from context_telemetry.contract.catalogue import Catalogue, Missing, unnested
+from context_telemetry.contract.catalogue import Catalogue, Missing, SourceState, parts, unnested
 from context_telemetry.contract.model import TableKey
+from context_telemetry.contract.sources import FILE_TYPES
 
-_CANDIDATES: Final = ("target/manifest.json", "manifest.snapshot.json")
+CANDIDATES: Final = ("target/manifest.json", "manifest.snapshot.json")
 """Where Dataface looks, in this order; the first that is there counts, readable or not."""
 
 _REFERABLE: Final = frozenset({"model", "seed", "snapshot"})
@@ -40,6 +41,9 @@ _NO_PROMISE: Final[Mapping[str, Any]] = {
     "unit": "",
     "timezone": "",
 }
+
+
+_Alike = dict[tuple[object, ...], Mapping[str, Any]]
 
 
 class ManifestError(Exception):
@@ -71,7 +75,7 @@ class Manifest:
 
 def read(root: Path) -> Manifest | None:
     """The manifest of the project at ``root``; None when there is none. Raises ManifestError."""
-    path = next((root / name for name in _CANDIDATES if (root / name).is_file()), None)
+    path = next((root / name for name in CANDIDATES if (root / name).is_file()), None)
     if path is None:
         return None
     name = path.relative_to(root).as_posix()
@@ -96,8 +100,9 @@ def parse(document: Mapping[str, Any]) -> Manifest:
     tables = [node for node in nodes if node.get("resource_type") in _REFERABLE and _is_stored(node)]
     sources = list((document.get("sources") or {}).values())
     groups = {group["name"]: group for group in (document.get("groups") or {}).values()}
+    alike: _Alike = {}
     declared = {
-        node["unique_id"]: _declared(node, tests.get(node["unique_id"], ()), groups)
+        node["unique_id"]: _declared(node, tests.get(node["unique_id"], ()), groups, alike)
         for node in (*tables, *sources)
     }
     # As Dataface finds them: by name alone, the first counts.
@@ -113,24 +118,25 @@ def parse(document: Mapping[str, Any]) -> Manifest:
 def declare(catalogue: Catalogue, manifest: Manifest) -> tuple[Missing, ...]:
     """Lay what is declared over the tables that are served, and tell what is declared and not served.
 
-    A node belongs to the source whose database it names. Where a source does not say its database, the schema and name
-    decide. Tables of no node stay as they are: nothing is declared of them.
+    A node belongs to the source whose database it names. Where none has that database, it may be in each source that
+    does not say its own: the schema and name decide, and it is missing only where there is one such source. Tables of
+    no node stay as they are: nothing is declared of them.
     """
     connection = catalogue.connection
-    known = [source for source in catalogue.sources if not source.unread]
     connection.execute(f"CREATE OR REPLACE TEMP TABLE declared_tables AS {unnested(_TABLE_TYPES)}", ["[]"])
     connection.execute(f"CREATE OR REPLACE TEMP TABLE declared_columns AS {unnested(_COLUMN_TYPES)}", ["[]"])
     of_sources = [
-        (source.name, table)
-        for source in known
+        (source.name, table, expected)
         for table in manifest.tables
-        if source.database is None or _same(source.database, table.database)
+        for source, expected in _places(table, catalogue.sources)
+        if not source.unread
     ]
-    _fill(connection, "declared_tables", _TABLE_TYPES, ({**_key(s, t), **t.facts} for s, t in of_sources))
-    columns = (
-        {**_key(s, t), "_column": name, **facts} for s, t in of_sources for name, facts in t.columns.items()
+    tables = (
+        {**_key(source, table), "_expected": expected, **table.facts}
+        for source, table, expected in of_sources
     )
-    _fill(connection, "declared_columns", _COLUMN_TYPES, columns)
+    _fill(connection, "declared_tables", _TABLE_TYPES, tables)
+    _fill_columns(connection, of_sources)
     _lay_over(catalogue)
     missing = tuple(_missing(catalogue))
     connection.execute("DROP TABLE declared_tables")
@@ -147,14 +153,15 @@ def _is_stored(node: Mapping[str, Any]) -> bool:
 
 
 def _declared(
-    node: Mapping[str, Any], tests: Sequence[Mapping[str, Any]], groups: Mapping[str, Any]
+    node: Mapping[str, Any],
+    tests: Sequence[Mapping[str, Any]],
+    groups: Mapping[str, Any],
+    alike: _Alike,
 ) -> Declared:
     name = str(node.get("identifier") or node.get("alias") or node["name"])
     schema = str(node.get("schema") or "")
     documented = node.get("columns") or {}
-    columns: dict[str, dict[str, Any]] = {
-        str(column.get("name") or key): dict(_column(column)) for key, column in documented.items()
-    }
+    columns = {str(column.get("name") or key): _column(column, alike) for key, column in documented.items()}
     for test in tests:
         _apply_test(test, columns)
     for constraint in node.get("constraints") or ():
@@ -223,18 +230,23 @@ def _owner(node: Mapping[str, Any], groups: Mapping[str, Any]) -> str:
     return ""
 
 
-def _column(column: Mapping[str, Any]) -> dict[str, Any]:
-    meta = {**((column.get("config") or {}).get("meta") or {}), **(column.get("meta") or {})}
-    facts = {
-        **_NO_PROMISE,
-        "described": bool(column.get("description")),
-        "declared_type": column.get("data_type"),
-        "unit": str(meta.get("unit") or ""),
-        "timezone": str(meta.get("timezone") or ""),
-    }
-    name = str(column.get("name"))
+def _column(column: Mapping[str, Any], alike: _Alike) -> Mapping[str, Any]:
+    """``alike`` has the facts of columns that were read before: a large project has few that are not like another's."""
+    meta = column.get("meta")
+    config = column.get("config")
+    if config and config.get("meta"):
+        meta = {**config["meta"], **(meta or {})}
+    unit, timezone = (str(meta.get("unit") or ""), str(meta.get("timezone") or "")) if meta else ("", "")
+    key = (bool(column.get("description")), column.get("data_type"), unit, timezone)
+    facts = alike.get(key)
+    if facts is None:
+        named = dict(zip(("described", "declared_type", "unit", "timezone"), key, strict=True))
+        facts = alike[key] = {**_NO_PROMISE, **named}
     for constraint in column.get("constraints") or ():
-        _apply_constraint(constraint, {name: facts}, [name])
+        name = str(column.get("name"))
+        of_one = {name: facts}
+        _apply_constraint(constraint, of_one, [name])
+        facts = of_one[name]
     return facts
 
 
@@ -266,11 +278,11 @@ def _depends(node: Mapping[str, Any]) -> Sequence[str]:
     return [name for name in nodes if not name.startswith("test.")]
 
 
-def _apply_test(test: Mapping[str, Any], columns: dict[str, dict[str, Any]]) -> None:
+def _apply_test(test: Mapping[str, Any], columns: dict[str, Mapping[str, Any]]) -> None:
     column, kwargs = test["column"], test["kwargs"]
     if not column:
         return
-    facts = columns.setdefault(str(column).strip('"`'), {**_NO_PROMISE})
+    facts = _own(columns, str(column).strip('"`'))
     if test["name"] in ("not_null", "unique"):
         facts[test["name"]] = True
     elif test["name"] == "accepted_values":
@@ -283,18 +295,24 @@ def _apply_test(test: Mapping[str, Any], columns: dict[str, dict[str, Any]]) -> 
 
 
 def _apply_constraint(
-    constraint: Mapping[str, Any], columns: dict[str, dict[str, Any]], of: Sequence[str]
+    constraint: Mapping[str, Any], columns: dict[str, Mapping[str, Any]], of: Sequence[str]
 ) -> None:
     """Of a column, or of a table where it names one column; more columns together are the table's grain."""
     if len(of) != 1:
         return
-    facts = columns.setdefault(of[0], {**_NO_PROMISE})
+    facts = _own(columns, of[0])
     kind = str(constraint.get("type"))
     facts["not_null"] |= kind in ("not_null", "primary_key")
     facts["unique"] |= kind in ("unique", "primary_key")
     if kind == "foreign_key" and constraint.get("to") and len(constraint.get("to_columns") or ()) == 1:
         table = str(constraint["to"]).split(".")[-1].strip('"`')
         facts["references"] = f"{table}.{constraint['to_columns'][0]}"
+
+
+def _own(columns: dict[str, Mapping[str, Any]], name: str) -> dict[str, Any]:
+    """The facts of a column, to be changed: those that it has alone."""
+    own = columns[name] = {**columns.get(name, _NO_PROMISE)}
+    return own
 
 
 def _target(to: str) -> str:
@@ -315,6 +333,7 @@ def _bound(value: Any, otherwise: float) -> float:
 _KEY_TYPES: Final = dict.fromkeys(("_source", "_schema", "_table"), "VARCHAR")
 _TABLE_TYPES: Final = {
     **_KEY_TYPES,
+    "_expected": "BOOLEAN",
     "model": "VARCHAR",
     "described": "BOOLEAN",
     "grain": "VARCHAR[]",
@@ -352,26 +371,68 @@ def _key(source: str, table: Declared) -> dict[str, str]:
     return {"_source": source, "_schema": table.schema, "_table": table.name}
 
 
-def _same(one: str, other: str | None) -> bool:
-    return other is None or one.casefold() == other.casefold()
+def _places(table: Declared, sources: Sequence[SourceState]) -> list[tuple[SourceState, bool]]:
+    """The sources in which a table may be, those that cannot be read too, and whether it has to be there."""
+    named = [
+        source
+        for source in sources
+        if source.database and table.database and source.database.casefold() == table.database.casefold()
+    ]
+    if named:
+        return [(source, True) for source in named]
+    possible = [source for source in sources if source.database is None or table.database is None]
+    databases = [source for source in possible if source.type not in FILE_TYPES]
+    return [(source, databases == [source]) for source in possible]
 
 
 def _fill(
     connection: Any, relation: str, types: Mapping[str, str], rows: Iterable[Mapping[str, Any]]
 ) -> None:
-    told = [
+    told = (
         {name: str(value) if isinstance(value, float) else value for name, value in row.items()}
         for row in rows
-    ]
-    if told:  # JSON has no infinity: numbers go as text, and the column's type makes them numbers again
-        connection.execute(f"INSERT INTO {relation} {unnested(types)}", [json.dumps(told)])
+    )
+    for part in parts(told):
+        # JSON has no infinity: numbers go as text, and the column's type makes them numbers again
+        connection.execute(f"INSERT INTO {relation} {unnested(types)}", [json.dumps(part)])
+
+
+def _fill_columns(connection: Any, of_sources: Iterable[tuple[str, Declared, bool]]) -> None:
+    """A row for each table, and one for each set of facts that some column has: of a large project that is little."""
+    numbers: dict[int, int] = {}
+    sets: list[Mapping[str, Any]] = []
+
+    def rows() -> Iterator[Mapping[str, Any]]:
+        for source, table, _ in of_sources:
+            for facts in table.columns.values():
+                if id(facts) not in numbers:
+                    numbers[id(facts)] = len(sets)
+                    sets.append({"_number": len(sets), **facts})
+            of = [numbers[id(facts)] for facts in table.columns.values()]
+            yield {**_key(source, table), "_columns": list(table.columns), "_of": of}
+
+    facts = {name: kind for name, kind in _COLUMN_TYPES.items() if not name.startswith("_")}
+    listed = {**_KEY_TYPES, "_columns": "VARCHAR[]", "_of": "INTEGER[]"}
+    for relation, types, found in (
+        ("declared_lists", listed, rows()),
+        ("declared_facts", {"_number": "INTEGER", **facts}, sets),
+    ):
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {relation} AS {unnested(types)}", ["[]"])
+        _fill(connection, relation, types, found)
+    names = ", ".join(f'"{name}"' for name in _COLUMN_TYPES)
+    connection.execute(
+        f"INSERT INTO declared_columns ({names}) SELECT {names} FROM (SELECT _source, _schema, _table, "
+        "unnest(_columns) AS _column, unnest(_of) AS _number FROM declared_lists) JOIN declared_facts USING (_number)"
+    )
+    connection.execute("DROP TABLE declared_lists")
+    connection.execute("DROP TABLE declared_facts")
 
 
 def _lay_over(catalogue: Catalogue) -> None:
     execute = catalogue.connection.execute
-    facts = [name for name in _TABLE_TYPES if name not in _KEY_TYPES]
+    facts = [name for name in _TABLE_TYPES if not name.startswith("_")]
     execute(f"UPDATE {catalogue.tables} AS s SET {_assigned(facts)} FROM declared_tables d WHERE {_ON_TABLE}")
-    facts = [name for name in _COLUMN_TYPES if name not in (*_KEY_TYPES, "_column")]
+    facts = [name for name in _COLUMN_TYPES if not name.startswith("_")]
     # First, what is said of every column of a table that the manifest knows; then what it says of this one.
     absent = ", ".join(f'"{name}" = {_SQL_NO_PROMISE[name]}' for name in _NO_PROMISE if name != "references")
     execute(
@@ -391,12 +452,13 @@ def _missing(catalogue: Catalogue) -> Iterator[Missing]:
     execute = catalogue.connection.execute
     gone = execute(
         f"SELECT d._source, d._schema, d._table, d.model FROM declared_tables d "
-        f"ANTI JOIN {catalogue.tables} s ON {_ON_TABLE} ORDER BY ALL"
+        f"ANTI JOIN {catalogue.tables} s ON {_ON_TABLE} WHERE d._expected ORDER BY ALL"
     ).fetchall()
     for *key, model in gone:
         yield Missing(TableKey(*key), None, f"{model} declares it")
     gone = execute(
         f'SELECT s."source", s."schema", s."table", d._column FROM declared_columns d '
+        f"SEMI JOIN (FROM declared_tables WHERE _expected) e USING (_source, _schema, _table) "
         f"JOIN {catalogue.tables} s ON {_ON_TABLE} "
         f'WHERE NOT EXISTS (SELECT 1 FROM {catalogue.columns} c WHERE c."source" = s."source" '
         f'AND c."schema" = s."schema" AND c."table" = s."table" AND lower(c."column") = lower(d._column)) ORDER BY ALL'

@@ -133,6 +133,8 @@ class UnknownUse:
     why: str
     missing: str | None = None
     """The name that leads nowhere in the catalogue, where that is why: `main.fct_orders.gone`."""
+    source: str | None = field(default=None, compare=False)
+    """Where it was looked for, as far as that is known; a contract does not say it."""
 
 
 @dataclass(frozen=True)

@@ -55,17 +55,14 @@ def read_yaml(path: Path, root: Path) -> Any:
 
 def parse_yaml(text: str, name: str, first_line: int = 1) -> Any:
     """``first_line``: where in the file the text begins, for what is said of it. Raises ProjectFileError."""
-    loader = _Loader(text)
     try:
-        return loader.get_single_data()
+        return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + first_line if mark else None
         raise ProjectFileError(name, error.problem or "is not YAML", line) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ProjectFileError(name, f"is not YAML: {error}") from error
-    finally:
-        loader.dispose()
 
 
 def told(path: Path, root: Path) -> str:

@@ -80,12 +80,14 @@ class Reader:
         self._dialect = config.dialect
         self._stand_in = stand_in
         self._views: dict[TableKey, Reads] = {}
+        self._made: set[str] = set()
         self._state = names.source(config.name)
         self._folds = names.folds_columns(config.name)
 
     def read(self, sql: str) -> Reads:
         """Every statement of a text. Raises nothing: what cannot be parsed is unknown."""
         reads = Reads()
+        self._made = set()
         if self._dialect is None:
             reads.say(f"no dialect of SQL is known for a source of type {self._config.type}")
             return reads
@@ -141,8 +143,13 @@ class Reader:
         reads.add_all(found)
 
     def _whole(self, statement: exp.Expr, schema: str | None, reads: Reads) -> None:
-        """Of a statement that is no query: the tables that it names, and all that is in them."""
+        """Of a statement that is no query: the tables that it names, and all that is in them; not one that it makes."""
+        made = statement.this.find(exp.Table) if isinstance(statement, exp.Create) else None
+        if made is not None and not made.db:
+            self._made.add(made.name.casefold())
         for table in statement.find_all(exp.Table):
+            if table is made:
+                continue
             found = self._table(table, schema)
             if isinstance(found, TableKey):
                 reads.add(found, None)
@@ -243,6 +250,8 @@ class Reader:
             name = node.this.name if isinstance(node.this, exp.Anonymous) else node.this.sql_name()
             made = isinstance(node.this, _MADE) or name.casefold() in _MADE_NAMES
             return None if made else _Unknown(f"{name.casefold()}(): reads what no catalogue has")
+        if not node.db and node.name.casefold() in self._made:
+            return None
         told = ".".join(part.name for part in node.parts)
         if self._stand_in and self._stand_in in told:
             return _Unknown("the value of a variable stands where the name of a table does")

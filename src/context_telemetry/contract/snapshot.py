@@ -7,7 +7,7 @@ asked the MCP server hands in. It compares nothing and writes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,6 +44,10 @@ class Snapshot:
     tools: Mapping[str, ToolFacts] | None = None
     """None: not known."""
     resources: Mapping[str, ResourceFacts] | None = None
+    refused: Mapping[TableKey, frozenset[str] | None] = field(default_factory=dict)
+    """Columns (None: all) that are there and may not be read by whoever looked."""
+    errors: Mapping[str, str] = field(default_factory=dict)
+    """Of sources that could not be read, the class of what was raised."""
 
     @property
     def unread(self) -> tuple[SourceState, ...]:
@@ -69,6 +73,8 @@ def take(
     found = catalogue.new(connection)
     missing: list[Missing] = []
     unchecked: list[TableKey] = []
+    refused: dict[TableKey, frozenset[str] | None] = {}
+    errors: dict[str, str] = {}
     for config in configs.configs:
         progress(f"source {config.name}")
         if config.name in without:
@@ -79,6 +85,9 @@ def take(
         found = served.catalogue
         missing += served.broken
         unchecked += served.unchecked
+        refused.update(served.refused)
+        if served.error is not None:
+            errors[config.name] = served.error
     progress("manifest")
     declared, problem = None, None
     try:
@@ -100,6 +109,8 @@ def take(
         problem,
         tools,
         resources,
+        refused,
+        errors,
     )
 
 

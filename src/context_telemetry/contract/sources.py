@@ -25,7 +25,7 @@ from context_telemetry.contract.project_files import (
     told,
 )
 
-_PROJECT_FILES: Final = ("dataface.yml", "dataface.yaml")
+PROJECT_FILES: Final = ("dataface.yml", "dataface.yaml")
 _PROFILES: Final = "profiles.yml"
 
 FILE_TYPES: Final = frozenset({"csv", "parquet", "json"})
@@ -76,6 +76,8 @@ class SourceConfig:
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     unusable: str | None = None
     """Why it cannot be opened as configured, for a person."""
+    profiles: Path | None = None
+    """Of a `dbt_profile`: the file that says the rest."""
 
     @property
     def dialect(self) -> str | None:
@@ -117,7 +119,7 @@ def sources(root: Path, environment: Mapping[str, str] = os.environ) -> Sources:
 
     Raises ProjectFileError when `dataface.yml` is not what Dataface takes.
     """
-    path = next((root / name for name in _PROJECT_FILES if (root / name).is_file()), None)
+    path = next((root / name for name in PROJECT_FILES if (root / name).is_file()), None)
     if path is None:
         return Sources()
     text, name = read_text(path, root), told(path, root)
@@ -144,23 +146,24 @@ def sources(root: Path, environment: Mapping[str, str] = os.environ) -> Sources:
 def _config(
     name: str, options: Mapping[str, Any], root: Path, environment: Mapping[str, str]
 ) -> SourceConfig:
-    kind = str(options["type"])
+    kind, profiles = str(options["type"]), None
     try:
         rendered = _rendered({key: value for key, value in options.items() if key != "type"}, environment)
         if kind == "dbt_profile":
-            kind, rendered = _target(rendered, root, environment)
+            profiles = _profiles(rendered, root, environment)
+            kind, rendered = _target(rendered, profiles, root, environment)
     except ProjectFileError as error:
-        return SourceConfig(name, kind, unusable=str(error))
+        return SourceConfig(name, kind, unusable=str(error), profiles=profiles)
     except (LookupError, TemplateError) as error:
-        return SourceConfig(name, kind, unusable=str(error.args[0] if error.args else error))
-    return SourceConfig(name, kind, rendered)
+        why = str(error.args[0] if error.args else error)
+        return SourceConfig(name, kind, unusable=why, profiles=profiles)
+    return SourceConfig(name, kind, rendered, profiles=profiles)
 
 
 def _target(
-    options: Mapping[str, Any], root: Path, environment: Mapping[str, str]
+    options: Mapping[str, Any], path: Path, root: Path, environment: Mapping[str, str]
 ) -> tuple[str, dict[str, Any]]:
-    """The type and options of the target that a `dbt_profile` source means."""
-    path = _profiles(options, root, environment)
+    """The type and options of the target that a `dbt_profile` source means, of the profiles in ``path``."""
     profiles = read_yaml(path, root)
     profile = profiles.get(str(options.get("profile"))) if isinstance(profiles, dict) else None
     if not isinstance(profile, dict) or not isinstance(profile.get("outputs"), dict):

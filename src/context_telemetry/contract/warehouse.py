@@ -24,7 +24,8 @@ from context_telemetry.contract.model import TableKey
 from context_telemetry.contract.sources import FILE_TYPES, SourceConfig
 
 Fetch: TypeAlias = Callable[[SourceConfig, str], Iterable[Sequence[Any]]]
-"""Sends a query to a source and gives its rows. It may raise anything: the source is then unread, with the reason."""
+"""Sends a query to a source and gives its rows. It may raise anything: the source is then unread. What `Unread` says is
+told as it is, of anything else the class and the first line."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class Served:
     broken: tuple[Missing, ...] = ()
     unchecked: tuple[TableKey, ...] = ()
     """Views that cannot be checked without reading what lies outside of the file: as they were made, they are taken."""
+    refused: Mapping[TableKey, frozenset[str] | None] = field(default_factory=dict)
+    """What is there and may not be read by whoever asks: the columns of a table, None for the whole of it."""
+    error: str | None = None
+    """The class of what was raised, where the source could not be read."""
 
 
 def read(catalogue: Catalogue, config: SourceConfig, root: Path, fetch: Fetch | None = None) -> Served:
@@ -55,12 +60,13 @@ def read(catalogue: Catalogue, config: SourceConfig, root: Path, fetch: Fetch | 
         if config.type in FILE_TYPES:
             return _read_files(catalogue, config, root)
         return _read_remote(catalogue, config, fetch)
-    except _Unread as error:
-        return _unread(catalogue, state, str(error))
+    except Unread as error:
+        unread = _unread(catalogue, state, str(error))
+        return replace(unread, error=type(error.__cause__ or error).__name__)
 
 
-class _Unread(Exception):
-    """A source cannot be read; the text says why, without a path or an address."""
+class Unread(Exception):
+    """A source cannot be read; the text says why, without a path or an address. What fetches may raise it."""
 
 
 def _unread(catalogue: Catalogue, state: SourceState, why: str) -> Served:
@@ -72,9 +78,9 @@ def _unread(catalogue: Catalogue, state: SourceState, why: str) -> Served:
 def _file(config: SourceConfig, root: Path) -> Path:
     path = root / str(config.options.get("path") or "")
     if not config.options.get("path"):
-        raise _Unread("has no path")
+        raise Unread("has no path")
     if not path.is_file():
-        raise _Unread("the file is not there")
+        raise Unread("the file is not there")
     return path
 
 
@@ -121,7 +127,7 @@ def _is_remote(config: SourceConfig) -> bool:
 
 def _read_duckdb(catalogue: Catalogue, config: SourceConfig, root: Path) -> Served:
     if config.options.get("path") in (None, "", ":memory:"):
-        raise _Unread("lives in the memory of whoever serves it, so nobody else can look at it")
+        raise Unread("lives in the memory of whoever serves it, so nobody else can look at it")
     path = _file(config, root)
     name = config.database or ""
     words = {
@@ -145,11 +151,11 @@ def _attached(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> I
     try:
         connection.execute(f"ATTACH {quoted(str(path))} AS {identifier(name)} (READ_ONLY)")
     except duckdb.Error as error:
-        raise _Unread(_why(error)) from error
+        raise Unread(_why(error)) from error
     try:
         yield
     except duckdb.Error as error:
-        raise _Unread(_why(error)) from error
+        raise Unread(_why(error)) from error
     finally:
         connection.execute(f"DETACH {identifier(name)}")
 
@@ -288,7 +294,7 @@ def _read_sqlite(catalogue: Catalogue, config: SourceConfig, root: Path) -> Serv
                         raise
                     broken.append(Missing(TableKey(config.name, "main", view), None, str(error)))
     except sqlite3.Error as error:
-        raise _Unread(str(error)) from error
+        raise Unread(str(error)) from error
     keys = {"source": config.name, "schema": "main"}
     kinds = {row[0]: (row[1], row[2]) for row in rows}
     catalogue.add_tables({**keys, "table": name, "kind": kind} for name, (kind, _) in kinds.items())
@@ -322,7 +328,7 @@ def _read_files(catalogue: Catalogue, config: SourceConfig, root: Path) -> Serve
     """Columns as DuckDB finds them, of the first lines of a file; a table whose files are gone is not served."""
     files = config.options.get("files")
     if not isinstance(files, dict):
-        raise _Unread("names no files")
+        raise Unread("names no files")
     key = {"source": config.name, "schema": "main"}
     missing = []
     for table, pattern in files.items():
@@ -347,8 +353,10 @@ def _read_files(catalogue: Catalogue, config: SourceConfig, root: Path) -> Serve
 
 # -- other warehouses -----------------------------------------------------------------------------
 
+# Every name is there once: rows may come as mappings.
 _INFORMATION_SCHEMA: Final = """
-    SELECT c.table_schema, c.table_name, t.table_type, c.column_name, c.ordinal_position, {type}, c.is_nullable
+    SELECT c.table_schema AS in_schema, c.table_name AS in_table, t.table_type AS table_kind, c.column_name AS its_name,
+        c.ordinal_position AS its_place, {type} AS its_type, c.is_nullable AS takes_null
     FROM {prefix}columns c
     JOIN {prefix}tables t ON t.table_schema = c.table_schema AND t.table_name = c.table_name
     WHERE LOWER(c.table_schema) NOT IN ('information_schema', 'pg_catalog', 'sys', 'performance_schema', 'mysql')
@@ -368,10 +376,14 @@ _WITH_SIZE_REDSHIFT: Final = (
     "WHEN c.numeric_precision IS NOT NULL AND LOWER(c.data_type) IN ('numeric', 'decimal') "
     "THEN c.data_type || '(' || c.numeric_precision || ',' || c.numeric_scale || ')' ELSE c.data_type END"
 )
-# PostgreSQL's standard view leaves out materialised views, and tables that the role may not read.
+# PostgreSQL's standard view leaves out materialised views, and what the role may not read: that is there all the same.
 _POSTGRES: Final = """
-    SELECT n.nspname, r.relname, CASE WHEN r.relkind IN ('v', 'm') THEN 'VIEW' ELSE 'TABLE' END,
-        a.attname, a.attnum, format_type(a.atttypid, a.atttypmod), CASE WHEN a.attnotnull THEN 'NO' ELSE 'YES' END
+    SELECT n.nspname AS in_schema, r.relname AS in_table,
+        CASE WHEN r.relkind IN ('v', 'm') THEN 'VIEW' ELSE 'TABLE' END AS table_kind,
+        a.attname AS its_name, a.attnum AS its_place, format_type(a.atttypid, a.atttypmod) AS its_type,
+        CASE WHEN a.attnotnull THEN 'NO' ELSE 'YES' END AS takes_null,
+        CASE WHEN has_schema_privilege(n.oid, 'USAGE') AND has_column_privilege(r.oid, a.attnum, 'SELECT')
+            THEN 'YES' ELSE 'NO' END AS may_be_read
     FROM pg_catalog.pg_attribute a
     JOIN pg_catalog.pg_class r ON r.oid = a.attrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
@@ -408,7 +420,8 @@ _STANDARDS: Final[Mapping[str, _Standard]] = {
 def statement(config: SourceConfig) -> str:
     """The one query that asks a source for its catalogue.
 
-    Its rows: schema, table, kind (a view's has `VIEW` in it), column, position, type, nullable (`YES` or `NO`).
+    Its rows: schema, table, kind (a view's has `VIEW` in it), column, position, type, nullable (`YES` or `NO`); from a
+    warehouse that says it, whether whoever asks may read the column.
     BigQuery is asked by region where the source has a `location`, else of its one dataset. Raises LookupError for a
     type that no query is known for, or where the source lacks a name that it needs.
     """
@@ -434,14 +447,16 @@ def statement(config: SourceConfig) -> str:
 
 def _read_remote(catalogue: Catalogue, config: SourceConfig, fetch: Fetch | None) -> Served:
     if config.dialect is None:
-        raise _Unread(f"a source of type {config.type} has no catalogue that can be asked for")
+        raise Unread(f"a source of type {config.type} has no catalogue that can be asked for")
     if fetch is None:
-        raise _Unread(f"no connection to {config.type} is given to this process")
+        raise Unread(f"no connection to {config.type} is given to this process")
     try:
         query = _MOTHERDUCK if config.type == "duckdb" else statement(config)
         rows = [tuple(row) for row in fetch(config, query)]
+    except Unread:
+        raise
     except Exception as error:
-        raise _Unread(f"{type(error).__name__}: {_first_line(str(error) or 'no reason given')}") from error
+        raise Unread(f"{type(error).__name__}: {_first_line(str(error) or 'no reason given')}") from error
     keys = {"source": config.name}
     kinds = {(row[0], row[1]): "view" if "VIEW" in str(row[2]).upper() else "table" for row in rows}
     catalogue.add_tables({**keys, "schema": s, "table": t, "kind": kind} for (s, t), kind in kinds.items())
@@ -453,15 +468,35 @@ def _read_remote(catalogue: Catalogue, config: SourceConfig, fetch: Fetch | None
             "column": row[3],
             "position": row[4],
             "type": row[5],
-            "nullable": str(row[6]).upper() in ("YES", "TRUE", "1"),
+            "nullable": _is_yes(row[6]),
         }
         for row in rows
     )
-    return Served(catalogue)
+    return Served(catalogue, refused=_refused(config.name, rows))
+
+
+def _refused(source: str, rows: Iterable[tuple[Any, ...]]) -> dict[TableKey, frozenset[str] | None]:
+    columns: dict[TableKey, list[tuple[str, bool]]] = {}
+    for row in rows:
+        columns.setdefault(TableKey(source, row[0], row[1]), []).append(
+            (row[3], len(row) > 7 and not _is_yes(row[7]))
+        )
+    return {
+        table: None
+        if all(refused for _, refused in each)
+        else frozenset(name for name, refused in each if refused)
+        for table, each in columns.items()
+        if any(refused for _, refused in each)
+    }
+
+
+def _is_yes(value: Any) -> bool:
+    return str(value).upper() in ("YES", "TRUE", "1")
 
 
 _MOTHERDUCK: Final = """
-    SELECT c.schema_name, c.table_name, t.table_type, c.column_name, c.column_index, c.data_type, c.is_nullable
+    SELECT c.schema_name AS in_schema, c.table_name AS in_table, t.table_type AS table_kind, c.column_name AS its_name,
+        c.column_index AS its_place, c.data_type AS its_type, c.is_nullable AS takes_null
     FROM duckdb_columns() c
     JOIN information_schema.tables t
         ON t.table_catalog = c.database_name AND t.table_schema = c.schema_name AND t.table_name = c.table_name

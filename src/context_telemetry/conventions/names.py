@@ -180,6 +180,40 @@ differ. `kind=hash`, at most one of each kind: `manifest` (what the dbt manifest
 of the catalogue was in the answers of this request), `prompt` (prompts and their sections), `tool_list`
 (the tools)."""
 
+DATAFACE_CONTRACT_CONSUMERS: Final = "dataface.contract.consumers"
+"""Faces, prompts and tools that rely on what differs."""
+
+DATAFACE_CONTRACT_DRIFT: Final = "dataface.contract.drift"
+"""Tables and columns that the manifest declares otherwise than they are served."""
+
+DATAFACE_CONTRACT_LEVEL: Final = "dataface.contract.level"
+"""How bad a difference from the accepted contract is for those who rely on it."""
+
+DATAFACE_CONTRACT_OBJECT: Final = "dataface.contract.object"
+"""What differs, a column, table, tool or resource."""
+
+DATAFACE_CONTRACT_OPEN_BREAKING: Final = "dataface.contract.open.breaking"
+"""Differences of the level `breaking` between the accepted contract and what is served now."""
+
+DATAFACE_CONTRACT_OPEN_INFO: Final = "dataface.contract.open.info"
+"""Differences of the level `info` between the accepted contract and what is served now."""
+
+DATAFACE_CONTRACT_OPEN_WARNING: Final = "dataface.contract.open.warning"
+"""Differences of the level `warning` between the accepted contract and what is served now."""
+
+DATAFACE_CONTRACT_RULE: Final = "dataface.contract.rule"
+"""The rule by which something differs from the accepted contract or from the manifest (docs/contract-
+rules.md)."""
+
+DATAFACE_CONTRACT_SERVED: Final = "dataface.contract.served"
+"""How often those consumers were served in the last week, as far as the local history has it."""
+
+DATAFACE_CONTRACT_STATE: Final = "dataface.contract.state"
+"""Whether a difference was opened or closed."""
+
+DATAFACE_CONTRACT_UNREAD: Final = "dataface.contract.unread"
+"""Sources of which nothing could be compared."""
+
 DATAFACE_CONVERSATION_SIZE: Final = "dataface.conversation.size"
 """UTF-8 bytes of all texts that the model was given at a call; on a turn, at its last one. System prompt,
 tool definitions, messages and the texts in arguments of tool calls, without framing."""
@@ -244,6 +278,12 @@ DATAFACE_PAYLOAD_LIMIT: Final = "dataface.payload.limit"
 
 DATAFACE_PAYLOAD_SIZE: Final = "dataface.payload.size"
 """UTF-8 bytes of the content that was handed to the consumer, without framing."""
+
+DATAFACE_REFERENCE_COUNT: Final = "dataface.reference.count"
+"""So many queries named it since it was told before."""
+
+DATAFACE_REFERENCE_NAME: Final = "dataface.reference.name"
+"""The table or column that a query names and no source has, as far as it is shaped like a name."""
 
 DATAFACE_SESSION_DURATION: Final = "dataface.session.duration"
 """Seconds that the session lasted."""
@@ -365,6 +405,12 @@ METRIC_DATAFACE_STALENESS_AGE: Final = "dataface.staleness.age"
 METRIC_DATAFACE_ARTIFACT_BUILT_AT: Final = "dataface.artifact.built_at"
 """Unix time at which the artefact was built."""
 
+METRIC_DATAFACE_CONTRACT_OPEN: Final = "dataface.contract.open"
+"""Differences between the accepted contract and what is served now."""
+
+METRIC_DATAFACE_REFERENCES_UNKNOWN: Final = "dataface.references.unknown"
+"""Names of tables and columns in queries that their source does not have."""
+
 METRIC_DATAFACE_ENRICHMENT_COVERAGE_RATIO: Final = "dataface.enrichment.coverage.ratio"
 """Described columns as a share of the columns that the manifest lists for the project's models."""
 
@@ -406,6 +452,17 @@ EVENT_DATAFACE_ENRICHMENT_CHANGED: Final = "dataface.enrichment.changed"
 EVENT_DATAFACE_DEGRADATION: Final = "dataface.degradation"
 """A reason began (severity WARN) or cleared (INFO) for an object."""
 
+EVENT_DATAFACE_CONTRACT_COMPARED: Final = "dataface.contract.compared"
+"""What is served was compared with the accepted contract, for the first time or with another result; again
+every half hour."""
+
+EVENT_DATAFACE_CONTRACT_CHANGED: Final = "dataface.contract.changed"
+"""A difference from the accepted contract, or from the manifest, was opened (severity WARN where it is
+breaking) or closed (INFO)."""
+
+EVENT_DATAFACE_REFERENCE_UNKNOWN: Final = "dataface.reference.unknown"
+"""Queries name a table or column that their source does not have."""
+
 EVENT_CONTEXT_TELEMETRY_STATE: Final = "context_telemetry.state"
 """The library's own state, when recording begins, when it is another one, again every half hour where it
 has a flaw, and at exit."""
@@ -419,6 +476,7 @@ OPERATIONS: Final[frozenset[str]] = frozenset(
         "catalog.profile",
         "catalog.resolve",
         "catalog.search",
+        "check.run",
         "command.run",
         "context.build",
         "dashboard.render",
@@ -447,6 +505,7 @@ REASONS: Final[frozenset[str]] = frozenset(
         "all_charts_failed",
         "charts_failed",
         "context_is_error_text",
+        "contract_broken",
         "enrichment_lost",
         "face_unreadable",
         "failure_cached",
@@ -464,6 +523,7 @@ REASONS: Final[frozenset[str]] = frozenset(
         "prompt_section_missing",
         "resource_unknown",
         "result_stale",
+        "schema_drift",
         "source_substituted",
         "source_unconfigured",
     }
@@ -539,7 +599,16 @@ ARTIFACTS: Final[frozenset[str]] = frozenset({"dbt_manifest", "super_schema"})
 """The files that Dataface serves from."""
 
 ENTRY_OPERATIONS: Final[frozenset[str]] = frozenset(
-    {"agent.turn", "command.run", "mcp.initialize", "mcp.list", "page.serve", "resource.read", "tool.call"}
+    {
+        "agent.turn",
+        "check.run",
+        "command.run",
+        "mcp.initialize",
+        "mcp.list",
+        "page.serve",
+        "resource.read",
+        "tool.call",
+    }
 )
 """The operations that begin a request."""
 
@@ -566,6 +635,8 @@ REASON_OUTCOME: Final[dict[str, str]] = {
     "failure_cached": "degraded",
     "handle_outlived_file": "degraded",
     "payload_over_budget": "degraded",
+    "schema_drift": "degraded",
+    "contract_broken": "degraded",
 }
 """The least outcome that a reason gives the entry that it rises to."""
 
@@ -756,6 +827,34 @@ METRICS: Final[tuple[Metric, ...]] = (
         source="event",
         when={"event": "dataface.artifact.changed", "has": ("dataface.artifact.built_at",)},
         value="dataface.artifact.built_at",
+    ),
+    Metric(
+        name="dataface.contract.open",
+        instrument="gauge",
+        unit="{change}",
+        brief="Differences between the accepted contract and what is served now.",
+        boundaries=(),
+        attributes=("dataface.contract.level",),
+        source="event",
+        when={"event": "dataface.contract.compared", "has": ("dataface.contract.open.breaking",)},
+        value=1,
+        each="dataface.contract.level",
+        parts={
+            "breaking": "dataface.contract.open.breaking",
+            "warning": "dataface.contract.open.warning",
+            "info": "dataface.contract.open.info",
+        },
+    ),
+    Metric(
+        name="dataface.references.unknown",
+        instrument="counter",
+        unit="{reference}",
+        brief="Names of tables and columns in queries that their source does not have.",
+        boundaries=(),
+        attributes=("dataface.surface",),
+        source="event",
+        when={"event": "dataface.reference.unknown"},
+        value="dataface.reference.count",
     ),
     Metric(
         name="dataface.enrichment.coverage.ratio",

@@ -30,6 +30,8 @@ WHAT_TO_DO: dict[str, str] = {
     "failure_cached": "repair, then refresh",
     "handle_outlived_file": "restart {processes}",
     "payload_over_budget": "ask for less, or raise limits",
+    "schema_drift": "`dbt build`, or `dbt parse`",
+    "contract_broken": "see `contract check`",
 }
 """Every reason of the conventions has its words; a test says so."""
 

@@ -24,8 +24,6 @@ from context_telemetry.health.sums import Sum
 from context_telemetry.health.verdict import EVERYWHERE
 
 _ANSWERS_WITHIN = 10.0
-# What a gauge said counts as long after its process has stopped: a session of a minute says it once.
-_GAUGE_SECONDS = 86_400.0
 _Series = list[tuple[dict[str, str], float]]
 _HOOKS = Sum(names.METRIC_CONTEXT_TELEMETRY_HOOKS)
 
@@ -96,7 +94,9 @@ class Fleet:
         return self._at
 
     def detail(self, indicator: Indicator, surface: str | None) -> str:
-        """As `Source` says: the reasons of what is degraded."""
+        """As `Source` says: the reasons of what is degraded, the projects whose contract is broken."""
+        if indicator.name == "contract_open":
+            return self._by_project(indicator.bad[0])
         if indicator.name != "degraded_ratio":
             return ""
         return ", ".join(each.reason for each in self.reasons() if each.surface == surface)
@@ -129,9 +129,17 @@ class Fleet:
         ]
         return sorted((row for row in rows if row.count), key=lambda row: (-row.count, row.reason))
 
+    def _by_project(self, each: Sum) -> str:
+        """How many each project has said; where there is one project, it goes without saying."""
+        projects = {
+            labels.get(promql.NAMESPACE) or "(no project)": value for labels, value in self._said(each)
+        }
+        told = [f"{project} {value:,.0f}" for project, value in sorted(projects.items()) if value]
+        return ", ".join(told) if len(projects) > 1 else ""
+
     def _said(self, each: Sum) -> _Series:
         """What a gauge said last, of each project and environment by the gauge's own labels."""
-        seconds = max(self.seconds, promql.REMEMBERED if each.of.unit == "s" else _GAUGE_SECONDS)
+        seconds = max(self.seconds, promql.REMEMBERED if each.of.unit == "s" else promql.KEPT)
         kept = ", ".join((*promql.PLACE, *(promql.label(name) for name in each.of.attributes)))
         return self._ask(f"max by ({kept}) ({promql.last(each, seconds, self.labels)})")
 

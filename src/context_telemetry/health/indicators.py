@@ -16,12 +16,16 @@ from context_telemetry.health.sums import Sum, some
 if TYPE_CHECKING:
     from context_telemetry.limits import Objectives
 
-Kind = Literal["ratio", "count", "state", "age", "silent"]
+Kind = Literal["ratio", "count", "state", "said", "age", "silent"]
 Severity = Literal["page", "ticket"]
 Component = Literal["surface", "catalogue", "ai_context", "telemetry"]
 
 SERVED = names.METRIC_DATAFACE_CONTEXT_SERVED
 DEGRADATIONS = names.METRIC_DATAFACE_DEGRADATIONS
+CHECKS = Sum(SERVED, {names.DATAFACE_OPERATION_NAME: frozenset({"check.run"})})
+CALLS = Sum(SERVED, unless=CHECKS.where)
+"""What somebody asked for. A check that looks each minute is nobody's call: counted as one it would thin the shares of
+its surface, and hide that nobody is served."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,10 @@ class Indicator:
       measurements that are above it, so that a limit of 0.05 is a promise about the 95th percentile.
     - A `count` is what was added in the window, a `state` what processes have said of themselves last, and say again
       every half hour; both are bad from the first on.
+    - A `said` is what a gauge said last of each project and environment, whichever process said it: where all of them
+      compare the same two things, the last word is right, and 0 clears what another process had said. (Of what each
+      process has of itself it would hide the others': that is a `state`, told by counters.) It holds for a day, is bad
+      from the first on, and is unknown where nobody has said it.
     - An `age` is how long ago a gauge's moments are, bad above the objective `limit`, in seconds.
     - `silent` is never bad, and unknown while nothing is counted.
 
@@ -50,7 +58,7 @@ class Indicator:
     notices: Mapping[str, str]
     bad: tuple[Sum, ...]
     but: tuple[Sum, ...] = ()
-    among: Sum = Sum(SERVED)  # noqa: RUF009  # frozen, and the same for all
+    among: Sum = CALLS
     limit: str | None = None
     minimum: str | None = None
     above: str | None = None
@@ -88,6 +96,10 @@ def _reasons(*reasons: str) -> tuple[Sum, ...]:
     if unknown:
         raise ValueError(f"not in the conventions: {', '.join(sorted(unknown))}")
     return (some(DEGRADATIONS, reason=frozenset(reasons)),)
+
+
+def _calls(outcome: str) -> Sum:
+    return Sum(SERVED, {names.DATAFACE_OUTCOME: frozenset({outcome})}, CALLS.unless)
 
 
 def _everyone(words: str) -> dict[str, str]:
@@ -143,7 +155,7 @@ INDICATORS: tuple[Indicator, ...] = (
             "agent": "the turn ends as usual; what it says rests on less",
             "library": "the caller gets an answer that is not whole",
         },
-        bad=(some(SERVED, outcome="degraded"),),
+        bad=(_calls("degraded"),),
         but=(_PAGES_NOT_THERE,),
         limit="degraded_ratio",
         minimum="degraded_minimum",
@@ -165,7 +177,7 @@ INDICATORS: tuple[Indicator, ...] = (
             "agent": "the turn ends without an answer",
             "library": "the call raises",
         },
-        bad=(some(SERVED, outcome="failed"),),
+        bad=(_calls("failed"),),
         limit="failed_ratio",
         minimum="failed_minimum",
         required=True,
@@ -191,6 +203,45 @@ INDICATORS: tuple[Indicator, ...] = (
         limit="failed_ratio",
         minimum="failed_minimum",
         required=True,
+    ),
+    Indicator(
+        name="contract_open",
+        kind="said",
+        measures="changes that break what consumers rely on by the accepted contract, and that nobody has accepted",
+        good="what is served is what was accepted",
+        wrong="what consumers rely on has changed and nobody accepted it",
+        severity="page",
+        component="catalogue",
+        notices={
+            "mcp": "queries on the column or table that changed end in errors, or are right in form and wrong",
+            "dashboard": "charts on it are empty or gone; the page still answers 200",
+            "ide": "what is written against the former column or type breaks when it runs",
+            "cli": "renders and queries on it lack charts or end in errors",
+            "agent": "the model is told of what is no more, asks for it and gives up or guesses",
+            "library": "the call raises, or returns less than the caller was written for",
+        },
+        bad=(some(names.METRIC_DATAFACE_CONTRACT_OPEN, level="breaking"),),
+    ),
+    Indicator(
+        name="unknown_references",
+        kind="ratio",
+        measures="names of tables and columns in queries that their source does not have, for each call",
+        good="queries name what is there",
+        wrong="queries name tables and columns that are not there",
+        severity="ticket",
+        component="ai_context",
+        notices={
+            "mcp": "an agent's query ends in an error, and it tries other names until one fits",
+            "dashboard": "charts that ask for a former name are empty or gone",
+            "ide": "previews end in errors",
+            "cli": "renders and queries end in errors",
+            "agent": "turns take longer: the model guesses names",
+            "library": "the query raises",
+        },
+        bad=(Sum(names.METRIC_DATAFACE_REFERENCES_UNKNOWN),),
+        # As with what does not resolve: an agent guesses, is told, and corrects itself.
+        limit="failed_ratio",
+        minimum="failed_minimum",
     ),
     Indicator(
         name="manifest_stale",

@@ -11,10 +11,12 @@ from context_telemetry.conventions import names
 from context_telemetry.conventions.derive import Labels, measurements
 from context_telemetry.conventions.metric import Metric
 from context_telemetry.health.indicators import OWN_ERRORS, Indicator
-from context_telemetry.health.sums import Sum
+from context_telemetry.health.promql import KEPT
+from context_telemetry.health.sums import Sum, some
 from context_telemetry.health.verdict import EVERYWHERE
-from context_telemetry.health.words import counted, lasting, processes
+from context_telemetry.health.words import counted, lasting, processes, some_of
 from context_telemetry.history import Event, History, ProcessSeen, ReasonSeen, Spread, Traffic, Unresolved
+from context_telemetry.history.records import Value
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,22 @@ class Local:
         if each.of.source == "span":
             found = self.history.added(each.of, each.where, each.unless, each.above)
             return found if each.by_surface else {EVERYWHERE: sum(found.values())}
-        told = self.events(each.of)
-        return {EVERYWHERE: sum(value for event in told for _, value in _matching(each, event))}
+        told: dict[str | None, float] = {} if each.by_surface else {EVERYWHERE: 0.0}
+        for event in self.events(each.of):
+            for labels, value in _matching(each, event):
+                surface = dict(labels).get(names.DATAFACE_SURFACE) if each.by_surface else EVERYWHERE
+                told[surface] = told.get(surface, 0.0) + value
+        return told
 
     def latest(self, each: Sum) -> Sequence[float]:
-        """As `Source` says. Of itself a process says it while it serves; what is said of an artefact holds."""
+        """As `Source` says. Of itself a process says it while it serves; what is said of an artefact holds.
+
+        All else holds for a day, or for the window where that is longer, as it does in a fleet.
+        """
         if each.of.when.get("event") == names.EVENT_CONTEXT_TELEMETRY_STATE:
             return [value for state in self.facts.states for _, value in _matching(each, state)]
         last: dict[Labels, float] = {}
-        for event in self._all(each.of):
+        for event in self._all(each.of) if each.of.unit == "s" else self._kept(each.of):
             last.update(_matching(each, event))
         return list(last.values())
 
@@ -71,6 +80,10 @@ class Local:
     def events(self, metric: Metric) -> list[Event]:
         """The events of the window that a metric derives from, oldest first."""
         since = self.history.since or 0.0
+        return [event for event in self._all(metric) if event.time >= since]
+
+    def _kept(self, metric: Metric) -> list[Event]:
+        since = min(self.history.since or 0.0, self._now - KEPT)
         return [event for event in self._all(metric) if event.time >= since]
 
     def _all(self, metric: Metric) -> list[Event]:
@@ -147,6 +160,38 @@ def _over_budget(local: Local, surface: str | None) -> str:
     return ", ".join(f"{row.over:,} of {counted(row.count, row.name or 'payload')}" for row in rows)
 
 
+def _contract(local: Local, _surface: str | None) -> str:
+    """What is changed, where the changes that were told are those that were counted."""
+    opened: dict[tuple[Value, Value], str] = {}
+    for event in local.history.events:
+        said = event.attributes
+        if (
+            event.name != names.EVENT_DATAFACE_CONTRACT_CHANGED
+            or said.get(names.DATAFACE_CONTRACT_LEVEL) != "breaking"
+        ):
+            continue
+        change = said.get(names.DATAFACE_CONTRACT_RULE), said.get(names.DATAFACE_CONTRACT_OBJECT)
+        opened.pop(change, None)
+        if said.get(names.DATAFACE_CONTRACT_STATE) == "opened":
+            opened[change] = str(change[1])
+    counts = local.latest(some(names.METRIC_DATAFACE_CONTRACT_OPEN, level="breaking"))
+    if sum(counts) != len(opened):  # a process ended before it could tell that one is closed
+        return ""
+    return some_of(list(dict.fromkeys(opened.values())))
+
+
+def _references(local: Local, surface: str | None) -> str:
+    """The names that are asked for most."""
+    asked: Counter[str] = Counter()
+    metric = Sum(names.METRIC_DATAFACE_REFERENCES_UNKNOWN).of
+    for event in local.events(metric):
+        if event.attributes.get(names.DATAFACE_SURFACE) == surface:
+            count = event.attributes.get(names.DATAFACE_REFERENCE_COUNT)
+            named = str(event.attributes.get(names.DATAFACE_REFERENCE_NAME))
+            asked[named] += count if isinstance(count, int) else 0
+    return some_of([f"{name} {count:,}" for name, count in asked.most_common()])
+
+
 def _hooks(local: Local, _surface: str | None) -> str:
     facts = local.facts
     missing: list[str] = []
@@ -194,6 +239,8 @@ _DETAILS: Mapping[str, Callable[[Local, str | None], str]] = {
     "degraded_ratio": _degraded,
     "failed_ratio": _failed,
     "resolution_failures": _unresolved,
+    "contract_open": _contract,
+    "unknown_references": _references,
     "manifest_stale": _manifest,
     "payload_over_budget": _over_budget,
     "hooks_lost": _hooks,

@@ -22,6 +22,9 @@ PLACE = (NAMESPACE, ENVIRONMENT)
 REMEMBERED = 7 * 86_400.0
 """Seconds for which a moment that was said holds: an artefact's age is told once a day and at each change."""
 
+KEPT = 86_400.0
+"""Seconds for which anything else that a gauge said holds: a session of a minute says it once."""
+
 SAID_AGAIN = 3600.0
 """Seconds in which every process that lives has said twice which flaws it has (`context_telemetry.flaws`)."""
 
@@ -107,6 +110,15 @@ def latest(each: Sum, seconds: float, by: Sequence[str] = (), extra: Mapping[str
 def last(each: Sum, seconds: float, extra: Mapping[str, str] | None = None) -> str:
     """Each series of a gauge with what was said last within ``seconds``."""
     return f"last_over_time({selector(each, '', extra)}[{duration(seconds)}])"
+
+
+def said(each: Sum, by: Sequence[str], extra: Mapping[str, str] | None = None) -> str:
+    """What was said last of each project and environment, in the last `KEPT` seconds, summed by these labels.
+
+    Of several series of one place, as where a gateway of several has an old one, the highest.
+    """
+    told = ", ".join((*PLACE, *(label(name) for name in each.of.attributes)))
+    return f"sum by ({', '.join(by)}) (max by ({told}) ({last(each, KEPT, extra)}))"
 
 
 def age(each: Sum, seconds: float, by: Sequence[str] = (), extra: Mapping[str, str] | None = None) -> str:

@@ -48,8 +48,14 @@ class Sum:
 
 
 def some(metric: str, **labels: str | frozenset[str]) -> Sum:
-    """A `Sum` whose labels are told by the last part of their name: ``some(SERVED, outcome="degraded")``."""
-    known = {each.rpartition(".")[2]: each for each in _METRICS[metric].attributes}
+    """A `Sum` whose labels are told by the last part of their name: ``some(SERVED, outcome="degraded")``.
+
+    Raises KeyError for a word that is the last part of none, ValueError for one that is that of several.
+    """
+    every = _METRICS[metric].attributes
+    known = {each.rpartition(".")[2]: each for each in every}
+    if several := [word for word in labels if sum(each.endswith(f".{word}") for each in every) > 1]:
+        raise ValueError(f"{metric} has more than one label that ends in {', '.join(several)}")
     where = {
         known[name]: frozenset({value}) if isinstance(value, str) else value for name, value in labels.items()
     }

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from context_telemetry.health.indicators import INDICATORS, SERVED, Indicator
+from context_telemetry.health.indicators import CALLS, INDICATORS, Indicator
 from context_telemetry.health.sums import Sum
 from context_telemetry.health.words import counted, lasting
 
@@ -95,7 +95,7 @@ class _Measured:
 def evaluate(source: Source, limits: Limits) -> Verdict:
     """The verdict over the source's window. Raises what the source raises."""
     objectives = limits.objectives
-    served = source.added(Sum(SERVED))
+    served = source.added(CALLS)
     findings: list[Finding] = []
     for indicator in INDICATORS:
         measured = _measure(indicator, source, objectives, served) or [_Measured(EVERYWHERE, 0, 0, 0.0)]
@@ -112,7 +112,7 @@ def _measure(
         words = counted(int(total), "call") if total else "no call was recorded"
         return [_Measured(EVERYWHERE, 0, total, 0.0, words)]
     if indicator.kind == "ratio":
-        among = served if indicator.among == Sum(SERVED) else source.added(indicator.among)
+        among = served if indicator.among == CALLS else source.added(indicator.among)
         parts = [(1, source.added(each)) for each in bad] + [(-1, source.added(each)) for each in but]
         rows = []
         for surface, count in among.items():
@@ -127,6 +127,8 @@ def _measure(
         return [_Measured(EVERYWHERE, sum(told), source.told_by() if told else 0, sum(told))]
     if not told:
         return []
+    if indicator.kind == "said":
+        return [_Measured(EVERYWHERE, sum(told), len(told), sum(told))]
     oldest = source.now() - min(told)
     over = sum(source.now() - each > indicator.limit_in(objectives) for each in told)
     return [_Measured(EVERYWHERE, over, len(told), oldest, f"oldest {lasting(oldest)}")]

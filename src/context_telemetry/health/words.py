@@ -23,9 +23,14 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def some_of(words: Sequence[str]) -> str:
+    """`a, b, c and 5 more`."""
+    more = f" and {len(words) - _NAMED} more" if len(words) > _NAMED else ""
+    return ", ".join(words[:_NAMED]) + more
+
+
 def processes(pids: Sequence[int]) -> str:
     """`process 4242`, `processes 4242, 4343 and 5 more`; `the process` where no id is known."""
     if not pids:
         return "the process"
-    more = f" and {len(pids) - _NAMED} more" if len(pids) > _NAMED else ""
-    return f"process{'es' if pids[1:] else ''} {', '.join(map(str, pids[:_NAMED]))}{more}"
+    return f"process{'es' if pids[1:] else ''} {some_of([str(each) for each in pids])}"

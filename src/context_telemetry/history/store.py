@@ -120,7 +120,8 @@ class History:
                       arg_max(size, by_size), arg_max(size_limit, by_size), arg_max(age, by_age),
                       arg_max(age_layer, by_age), arg_max(age_limit, by_age)
                FROM (SELECT *, (size > coalesce(size_limit, size), size) AS by_size,
-                            (age > coalesce(age_limit, age), age) AS by_age FROM entries)
+                            (age > coalesce(age_limit, age), age) AS by_age
+                     FROM entries WHERE operation IS DISTINCT FROM 'check.run')  -- nobody's call
                GROUP BY surface, client ORDER BY count(*) DESC, surface, client""",
         )
 
@@ -206,6 +207,7 @@ class History:
         return dict(self._spans.execute(sql.added(metric, where, unless, above)).fetchall())
 
     def processes(self) -> list[ProcessSeen]:
+        """Those that served, the sick first: a check that is started each minute is no process to be told of."""
         return self._each(
             ProcessSeen,
             """SELECT any_value(pid), instance, any_value(release),
@@ -214,7 +216,8 @@ class History:
                       count(*) FILTER (entry),
                       coalesce(list_sort(list_distinct(list(surface) FILTER (entry))), []),
                       count(*) FILTER (entry AND outcome IS DISTINCT FROM 'ok') AS not_ok
-               FROM spans GROUP BY instance ORDER BY not_ok > 0 DESC, max(ended) DESC""",
+               FROM spans GROUP BY instance HAVING NOT coalesce(bool_or(operation = 'check.run'), false)
+               ORDER BY not_ok > 0 DESC, max(ended) DESC""",
         )
 
     # Events

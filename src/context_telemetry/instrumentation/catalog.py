@@ -13,7 +13,7 @@ from typing import Any
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
-from context_telemetry.instrumentation import given, manifest, manifest_watch
+from context_telemetry.instrumentation import contract_watch, given, manifest, manifest_watch
 from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.instrumentation.moments import seconds_since, unix_time
 from context_telemetry.instrumentation.tools import error_code, first_code_of
@@ -42,12 +42,17 @@ _OBJECT_UNKNOWN = ("SCHEMA-NOT-FOUND", "TABLE-NOT-FOUND", "COLUMN-NOT-FOUND")
 )
 def read_envelope(call: Call) -> Reading | None:
     """The layers that were consulted and their ages, and how many of the named objects are not in the envelope."""
+    op = current()
+    if op is not None:
+        registry = getattr(call.argument("self"), "adapter_registry", None)
+        contract_watch.asked_object(
+            op, registry, *map(call.argument, ("source", "schema", "table", "column"))
+        )
     if call.error is not None:
         return _unresolved(call.error)
     envelope = call.result
     if not isinstance(envelope, dict):
         return None
-    op = current()
     if op is not None:
         given.envelope_seen(op, envelope)
     consulted = _get(envelope, "_meta", "sources_consulted") or ()

@@ -22,6 +22,8 @@ from context_telemetry.observe import board, failsafe, project, recorder, worker
 from context_telemetry.observe.fork import on_forget, renew_in_child
 
 TARGET = "target/manifest.json"
+SUBSTITUTE = "manifest.snapshot.json"
+"""What Dataface reads where there is no other."""
 ARTIFACT = "dbt_manifest"
 """What the manifest is called in events, and its layer in the catalogue."""
 # A larger manifest is not parsed a second time in the background: parsing holds the interpreter for its whole length.
@@ -336,6 +338,45 @@ def found(served: Any) -> list[str]:
     return stale + [
         reason for each in consumers for reason, holds in each.finds.items() if holds(watched.root)
     ]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A manifest as somebody who asked found it."""
+
+    state: str
+    """One of the conventions' states of an artefact; `missing` where none was ever there, too."""
+    reasons: tuple[str, ...]
+    age: float | None
+
+
+def look_once(served: Path, seconds: float) -> Seen | None:
+    """The worker's verdict on the manifest of a project as it is now; None where it is no dbt project.
+
+    For who looks now and then: nothing watches it in between. Raises TimeoutError after so many seconds.
+    """
+    watch(served)
+    here = _watched.get(str(served))
+    if here is None:
+        return None
+    done = threading.Event()
+
+    def look() -> None:
+        worker.unwatch(f"manifest {here.key}")
+        try:
+            here.look()
+        finally:
+            done.set()
+
+    worker.soon(look)
+    if not done.wait(seconds):
+        raise TimeoutError
+    state = here.state or "missing"
+    if state == "missing" and (here.root / SUBSTITUTE).exists():
+        reasons = ["manifest_substituted"]
+    else:
+        reasons = [f"manifest_{state}"] if state in ("missing", "unreadable", "incomplete") else found(served)
+    return Seen(state, tuple(reasons), seconds_since(here._built))
 
 
 def _renew() -> None:

@@ -7,6 +7,8 @@ never kept.
 
 from __future__ import annotations
 
+import functools
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path, PurePath
@@ -15,10 +17,11 @@ from typing import Any
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
-from context_telemetry.instrumentation import freshness, given
+from context_telemetry.instrumentation import contract_watch, freshness, given
 from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.instrumentation.metadata_sql import reads_metadata
 from context_telemetry.instrumentation.tools import error_code, known_code
+from context_telemetry.observe import project
 from context_telemetry.observe.observed import Plan, tap
 from context_telemetry.observe.operation import Operation, current, error_class, object_name
 from context_telemetry.observe.reading import Call, Reading, reader
@@ -71,6 +74,8 @@ def read_execute(call: Call) -> Reading | None:
     notes = op.notes if op is not None else {}
     decision: _SourceDecision | None = notes.get("source")
     is_sql = isinstance(getattr(query, "sql", None), str)
+    if op is not None and "sent" in notes:
+        _ask_of_contract(op, call, decision, notes["sent"])
     failed = getattr(result, "error", None) is not None
     if is_sql and getattr(query, "source", None) is None:
         asks_catalog = op is not None and op.name == "catalog.resolve"
@@ -109,18 +114,53 @@ def read_execute(call: Call) -> Reading | None:
     )
 
 
+def _ask_of_contract(op: Operation, call: Call, decision: _SourceDecision | None, sql: str) -> None:
+    """What the query reads may not be what was accepted, which is of the project's own sources as configured."""
+    other_target = getattr(call.argument("query"), "target", None)  # of dbt's: another database
+    if decision is not None and other_target is None and contract_watch.is_on() and decision.is_projects():
+        contract_watch.asked_sql(op, call.argument("self"), decision.name, sql)
+
+
 class _SourceDecision:
     """What the source resolver decided for one query."""
 
-    __slots__ = ("code", "error_type", "name", "project_has_none", "substituted", "unconfigured")
+    __slots__ = (
+        "code",
+        "error_type",
+        "name",
+        "of_face",
+        "of_project",
+        "project_has_none",
+        "substituted",
+        "unconfigured",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.of_face: Any = None
+        self.of_project: Any = None
         self.substituted = False
         self.unconfigured = False
         self.project_has_none = False
         self.error_type: str | None = None
         self.code: str | None = None
+
+    def is_projects(self) -> bool:
+        """Whether it is a source of the project. A face's come first, among which it is handed the project's, too, with
+        whole paths."""
+        own, of_face = self.of_project, self.of_face
+        if not isinstance(own, dict) or of_face is None or of_face == own:
+            return isinstance(own, dict)
+        if not isinstance(of_face, dict) or of_face.keys() != own.keys():
+            return False
+        same = _is_whole_of(of_face.get("path"), own.get("path"), project.root())
+        return same and all(of_face[key] == value for key, value in own.items() if key != "path")
+
+
+@functools.lru_cache(maxsize=64)
+def _is_whole_of(path: Any, relative: Any, root: Path | None) -> bool:
+    """Whether ``path`` is where ``relative`` is in the project."""
+    return os.path.abspath(str(path)) == os.path.abspath(os.path.join(root or "", str(relative)))
 
 
 def _source_reasons(
@@ -188,6 +228,9 @@ def _tap_resolve(call: Call) -> None:
         decision.substituted = True
     else:
         _name_system(op, getattr(call.result, "type", None))
+        if isinstance(authored, str):
+            decision.of_face = (call.argument("face_sources") or {}).get(authored)
+            decision.of_project = (sources or {}).get(authored)
     op.notes["source"] = decision
 
 
@@ -205,6 +248,13 @@ def _tap_adapter(call: Call) -> None:
     if names.DB_SYSTEM_NAME not in op.attributes:
         _name_system(op, getattr(adapter, "profile_type", None))
     freshness.look_at_file(op, adapter, call.argument("source_config"))
+
+
+def _tap_guard(call: Call) -> None:
+    """Dataface's last look at a query that is about to be sent: names and variables are resolved by now."""
+    op, sql = current(), call.argument("sql")
+    if op is not None and op.name == "query.execute" and call.error is None and isinstance(sql, str):
+        op.notes["sent"] = sql
 
 
 def _tap_driver_error(call: Call) -> None:
@@ -316,6 +366,25 @@ def _driver_error(module: str, since: str, until: str | None = None) -> Hook:
     )
 
 
+def _guard(module: str, since: str, until: str | None = None) -> Hook:
+    """Every adapter calls it right before it sends; the compiler does, too, in no operation."""
+    return Hook(
+        module,
+        "validate_select_only",
+        tap(_tap_guard),
+        aliases=(
+            *(
+                f"{_ADAPTERS}.{name}_adapter:validate_select_only"
+                for name in ("dbt", "duckdb", "sql", "sqlite")
+            ),
+            "dataface.core.compile.normalize_queries:validate_select_only",
+        ),
+        parameters=("sql",),
+        since=since,
+        until=until,
+    )
+
+
 HOOKS = (
     Hook(
         f"{_ADAPTERS}.adapter_registry",
@@ -343,6 +412,8 @@ HOOKS = (
         ),
         parameters=("error",),
     ),
+    _guard("dataface.core.execute.sql_guard", since="0.1.2", until="0.2.0"),
+    _guard("dataface.core.compile.sql_guard", since="0.3.0"),
     Hook(f"{_ADAPTERS}.dbt_adapter", "_read_target_dict", tap(_tap_profile)),
     Hook(
         f"{_ADAPTERS}.dbt_adapter_factory",

@@ -16,7 +16,7 @@ from opentelemetry.context import Context
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
-from context_telemetry.instrumentation import freshness
+from context_telemetry.instrumentation import contract_watch, freshness
 from context_telemetry.instrumentation.hooks import Hook
 from context_telemetry.instrumentation.tools import first_code_of, telling_code_of
 from context_telemetry.observe.fork import on_forget
@@ -95,6 +95,9 @@ def read_render(call: Call) -> Reading | None:
     face_path = _face_path(call)
     if face_path is not None:
         attributes[names.DATAFACE_FACE] = face_path
+        if op is not None:
+            served = call.argument("project") or call.argument("project_dir")
+            contract_watch.rendered(op, served, face_path)
     notes = op.notes if op is not None else {}
     charts: frozenset[str] | None = notes.get("charts")
     failed: frozenset[str] = notes.get("charts_without_data", frozenset())

@@ -36,7 +36,10 @@ def _boundary(metric: str) -> Callable[[float], float]:
 
     def check(value: float) -> float:
         if value not in boundaries:
-            raise ValueError(f"is no boundary of {metric}")
+            below, above = [b for b in boundaries if b < value][-1:], [b for b in boundaries if b > value][:1]
+            near = " or ".join(f"{each:.12g}" for each in (*below, *above))
+            told = {"metric": metric, "near": near}
+            raise PydanticCustomError("no_boundary", "is no boundary of {metric}; write {near}", told)
         return value
 
     return check

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import deque
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from context_telemetry.conventions import names
@@ -44,7 +45,8 @@ _RESOURCE_KIND = re.compile(r"[a-z][a-z0-9+.-]{0,31}://[\w-]{0,64}")
 # clears it that does not meet it: the end of the last call that did.
 _Key = tuple[str, str]
 met: dict[_Key, dict[str, int]] = {}
-# By reason and object, the watches that say it.
+# By reason and object, the watches that say it; an earlier process is one of them.
+_EARLIER = "an earlier process"
 _watched: dict[tuple[str, str], set[str]] = {}
 _changes: deque[tuple[str, str, bool]] = deque()
 _lock = threading.Lock()
@@ -95,6 +97,38 @@ def told(reason: str, what: str, holds: bool, watch: str = "") -> None:
         if _is_held(reason, what) != was_held:
             _changes.append((reason, what, not was_held))
     _say()
+
+
+def recall(held: Iterable[tuple[str, str]]) -> None:
+    """What an earlier process has said and not cleared, as `settle` gave it: it is not said to begin again."""
+    with _lock:
+        for reason, what in held:
+            if reason in names.REASONS:
+                _watched.setdefault((reason, what), set()).add(_EARLIER)
+
+
+def settle(is_known: Callable[[str, str], bool]) -> list[tuple[str, str]]:
+    """Clear what was recalled and has not been met since, as far as that is known now; all that holds, to be recalled.
+
+    For processes that look once and end: between them they say each beginning and each end once.
+    """
+    with _lock:
+        kept = set[tuple[str, str]]()
+        for (reason, what), watches in list(_watched.items()):
+            if _EARLIER not in watches:
+                continue
+            if not is_known(reason, what):
+                kept.add((reason, what))
+                continue
+            watches.discard(_EARLIER)
+            if not watches:
+                del _watched[reason, what]
+            if not _is_held(reason, what):
+                _changes.append((reason, what, False))
+        held = {(reason, key[1]) for key, reasons in met.items() for reason in reasons}
+        held |= kept | set(_watched)
+    _say()
+    return sorted(held)[:MOST]
 
 
 def forget() -> None:

@@ -17,7 +17,9 @@ _PARTS = {
     **dict.fromkeys(("hook", "activate", "instrument", "uninstrument"), "hooks"),
     **dict.fromkeys(("reader", "tap", "begin", "item", "end", "operation"), "observation"),
     **dict.fromkeys(("mcp", "agent", "page", "http", "command"), "observation"),
-    **dict.fromkeys(("worker", "project", "manifest", "board", "health", "fork"), "background"),
+    **dict.fromkeys(
+        ("worker", "project", "manifest", "contract", "check", "board", "health", "fork"), "background"
+    ),
     "recorder": "recording",
     **dict.fromkeys(("guard", "spans", "logs", "exporter", "pipeline"), "export"),
     "settings": "settings",

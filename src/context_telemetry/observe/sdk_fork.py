@@ -2,8 +2,8 @@
 
 Hand-written OpenTelemetry hangs so in four forks of five made during a collection: the SDK renews the locks of its
 traces and logs and not these. A reader that exports by itself has an event that its thread waits for; its lock is held
-for a moment every time that the wait begins or ends, and a fork may hit that moment. There is no public way to them, so none is called by its name here. What it counted of
-ours in the parent is the parent's to tell.
+for a moment every time that the wait begins or ends, and a fork may hit that moment. There is no public way to them,
+so none is called by its name here. What it counted of ours in the parent is the parent's to tell.
 """
 
 from __future__ import annotations

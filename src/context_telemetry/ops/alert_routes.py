@@ -77,6 +77,8 @@ def _routes(owners: Owners) -> Iterator[dict[str, Any]]:
         }
 
 
+# A contract that is broken takes the place of nothing. Its owner is told of the cause, owners of surfaces that their
+# users are hit, and they have users to tell. A check that finds it is no call, so no share is bad for that alone.
 def _inhibitions() -> list[dict[str, Any]]:
     silent = 'alertname="DatafaceTelemetrySilent"'
     # What says how old something is; of a place that is silent it is only known how old it was.

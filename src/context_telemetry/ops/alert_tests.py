@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from context_telemetry.conventions import names
 from context_telemetry.health import promql
-from context_telemetry.health.indicators import DEGRADATIONS, INDICATORS, SERVED, Indicator
+from context_telemetry.health.indicators import CHECKS, DEGRADATIONS, INDICATORS, SERVED, Indicator
 from context_telemetry.health.promql import ENVIRONMENT, NAMESPACE, SURFACE, duration
 from context_telemetry.health.sums import Sum, some
 from context_telemetry.limits.model import Objectives
@@ -140,6 +140,10 @@ def _series(each: Sum, labels: Mapping[str, str], part: str = "") -> str:
     return _named(promql.prometheus_name(each.of, part), {**chosen, **labels})
 
 
+def _checks(outcome: str) -> Sum:
+    return replace(CHECKS, where={**CHECKS.where, names.DATAFACE_OUTCOME: frozenset({outcome})})
+
+
 def _named(metric: str, labels: Mapping[str, str]) -> str:
     told = ", ".join(f'{name}="{value}"' for name, value in sorted(labels.items()))
     return f"{metric}{{{told}}}"
@@ -257,6 +261,10 @@ def _of_owners(objectives: Objectives) -> Iterator[Case]:
     gone = {SURFACE: "dashboard", **_place("pages that are not there")}
     series[_series(some(SERVED, outcome="degraded"), gone)] = bad
     series[_series(some(DEGRADATIONS, reason="resource_unknown"), gone)] = bad
+    # A check that finds something is nobody's call.
+    checked = {SURFACE: "cli", **_place("checked")}
+    series[_series(_checks("degraded"), checked)] = bad
+    series[_series(some(SERVED, outcome="ok"), checked)] = Samples(grows=1)
     fires = {_SOON: tuple(Firing(alert, place, "100%") for alert in made for place in places)}
     yield Case("every surface has its owner", indicator.alert, series, fires)
 
@@ -319,6 +327,36 @@ def _of_state(indicator: Indicator, objectives: Objectives) -> Iterator[Case]:
     )
 
 
+def _of_said(indicator: Indicator, objectives: Objectives) -> Iterator[Case]:
+    (alert,) = alerts.of_indicator(indicator, objectives)
+    (each,) = indicator.bad
+    (level,) = each.where
+    served, checked = some(SERVED, outcome="ok"), _checks("ok")
+
+    def case(
+        name: str, samples: Samples, *fires: str, of: str = "breaking", lives: Sum = served, stops: int = _END
+    ) -> Case:
+        place = _place(name)
+        series = {_named(promql.prometheus_name(each.of), {**place, promql.label(level): of}): samples}
+        calls = {_series(lives, {SURFACE: "cli", **place}): Samples(grows=1, steps=stops)} if stops else {}
+        told = tuple(Firing(alert, place, value) for value in fires)
+        return Case(name, alert.name, {**series, **calls}, {_SOON: told})
+
+    yield _together(
+        "what was said last",
+        [
+            case("three are open", Samples(3, born=2), "3"),
+            case("one is open, and nobody but a check has looked", Samples(1), "1", lives=checked),
+            case("the process that said it has stopped", Samples(2, steps=3, gone=True), "2"),
+            case("the last word is that none is open", Samples(3, steps=3, then=Samples())),
+            case("it came back", Samples(steps=3, then=Samples(1)), "1"),
+            case("none is open", Samples()),
+            case("they break nothing", Samples(3), of="warning"),
+            case("nobody is served, and the gateway holds what was said", Samples(3), stops=0),
+        ],
+    )
+
+
 def _of_age(indicator: Indicator, objectives: Objectives) -> Iterator[Case]:
     (alert,) = alerts.of_indicator(indicator, objectives)
     (each,) = indicator.bad
@@ -357,9 +395,12 @@ def _of_silence(indicator: Indicator, objectives: Objectives) -> Iterator[Case]:
         told = (Firing(alert, _place(name)),) if fires else ()
         return Case(name, alert.name, {series: samples}, {_WINDOW - _SOON: (), _WINDOW + _SOON: told})
 
+    only_checked = case("nobody is served, and checks go on", Samples(grows=1, steps=3), fires=True)
+    checks = _series(_checks("ok"), {SURFACE: "cli", **_place(only_checked.name)})
     yield _together(
         "by project",
         [
+            replace(only_checked, series={**only_checked.series, checks: Samples(grows=1)}),
             case("calls arrive", Samples(grows=1), fires=False),
             case("nothing is served any more", Samples(grows=1, steps=3), fires=True),
             case("the process has stopped", Samples(grows=1, steps=3, gone=True), fires=True),
@@ -383,6 +424,7 @@ _KINDS: Final = {
     "ratio": _of_ratio,
     "count": _of_count,
     "state": _of_state,
+    "said": _of_said,
     "age": _of_age,
     "silent": _of_silence,
 }

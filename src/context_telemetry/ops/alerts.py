@@ -12,9 +12,8 @@ from typing import Any, Final, Literal
 
 from context_telemetry.conventions import names
 from context_telemetry.health import promql
-from context_telemetry.health.indicators import INDICATORS, SERVED, Indicator
+from context_telemetry.health.indicators import CALLS, CHECKS, INDICATORS, Indicator
 from context_telemetry.health.promql import PLACE, SURFACE, duration
-from context_telemetry.health.sums import Sum
 from context_telemetry.limits.model import Objectives
 from context_telemetry.ops.alert_collector import either, of_collector, watchdog
 from context_telemetry.ops.alert_wording import LASTS, VALUE, Alert, Template, Where, label_of
@@ -73,7 +72,7 @@ def of_indicator(indicator: Indicator, objectives: Objectives) -> list[Alert]:
 def _other(indicator: Indicator, objectives: Objectives) -> Alert:
     """The alert of what is no share: something was added, is said, is old, or does not come any more."""
     window, limit = objectives.window, indicator.limit_in(objectives)
-    lasts, form = LASTS["ticket"] * window, "humanize"
+    lasts, form = LASTS[indicator.severity] * window, "humanize"
     by, said = _labels(indicator), f": {VALUE}"
     if indicator.kind == "silent":
         expression, said = silent(window), f" for {duration(window)}"
@@ -84,6 +83,10 @@ def _other(indicator: Indicator, objectives: Objectives) -> Alert:
         expression = either(f"{promql.latest(each, window, by)} > 0" for each in indicator.bad)
         # Not how often: each process says it again and again.
         said = f", as processes said in the last {duration(max(window, promql.SAID_AGAIN))}"
+    elif indicator.kind == "said":
+        by = PLACE
+        expression = either(f"{promql.said(each, by)} > 0" for each in indicator.bad)
+        expression = f"{expression}\nand on ({', '.join(by)}) (\n{_living(window)}\n)"
     else:
         form = "humanizeDuration"
         expression = either(
@@ -92,7 +95,7 @@ def _other(indicator: Indicator, objectives: Objectives) -> Alert:
     parts = "".join(f", {name.rpartition('_')[2]} {label_of(name)}" for name in by if name not in PLACE)
     return Alert(
         name=indicator.alert,
-        severity="ticket",
+        severity=indicator.severity,
         component=indicator.component,
         indicator=indicator.name,
         expression=expression,
@@ -125,8 +128,14 @@ def silent(window: float) -> str:
         f"unless\n"
         f"sum by ({by}) ({_served(window)}) > 0\n"
         f"or\n"
-        f"absent_over_time({promql.selector(Sum(SERVED))}[{duration(day)}])"
+        f"absent_over_time({promql.selector(CALLS)}[{duration(day)}])"
     )
+
+
+def _living(window: float) -> str:
+    """The places that are not shut down: somebody was served or checked. What is said there is said again."""
+    by, day = ", ".join(PLACE), SHUT_DOWN * window
+    return f"sum by ({by}) ({_served(day)}) > 0\nor\n{promql.increase(CHECKS, day, PLACE)} > 0"
 
 
 def _burning(indicator: Indicator, severity: Literal["page", "ticket"], objectives: Objectives) -> Alert:
@@ -200,13 +209,13 @@ def _recording(seconds: float, objectives: Objectives) -> Iterator[dict[str, Any
     """
     window = duration(seconds)
     served = _served(seconds)
-    yield {"record": served, "expr": promql.increase(Sum(SERVED), seconds, BY)}
+    yield {"record": served, "expr": promql.increase(CALLS, seconds, BY)}
     for indicator in INDICATORS:
         if indicator.kind != "ratio":
             continue
         labels = {"sloth_service": SERVICE, "sloth_slo": indicator.name}
         among = served
-        if indicator.among != Sum(SERVED):
+        if indicator.among != CALLS:
             among = f"dataface:measured:increase{window}"
             yield {
                 "record": among,

@@ -6,6 +6,7 @@ was edited by hand from what was not.
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import hashlib
 import json
@@ -248,9 +249,10 @@ def _parents(path: str) -> list[str]:
 
 
 def current(path: Path) -> str | None:
-    """The digest of the file that is there; None where none is."""
+    """The digest of the text that is there, however an editor or git marks and ends its lines; None where none is."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        text = path.read_bytes().removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
+        return hashlib.sha256(text).hexdigest()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return None
 

@@ -42,8 +42,8 @@ def check(path: Path) -> list[Looked]:
     Raises `DocumentError` and `BuildError` where the path is neither, or is not there.
     """
     if not path.is_dir():
-        document = parse(read_text(path), str(path))
-        return [*_filled(owners.read(document), document)]
+        text, name = read_text(path), str(path)
+        return [*_filled(owners.loads(text, name), parse(text, name))]
     if build.interrupted(path):
         return [
             Looked(

@@ -89,7 +89,7 @@ def _values(what: Inputs) -> dict[str, Any]:
         "slow": f"{slow:g}",
         # The policy keeps what takes more whole milliseconds than this: a rule counts 5.0004 s as above 5 s.
         "slow_ms": round(slow * 1000) - 1,
-        "series_labels": _flow(list(derivation.RESOURCE_LABELS)),
+        "project_labels": _flow(list(derivation.PROJECT_LABELS)),
         "alerts": _ALERTS,
         "secrets": [_flow(each) for each in _secrets(what.owners)],
         "trial_ports": _trial_ports(what.owners),

@@ -19,6 +19,12 @@ Source = Literal["span", "event"]
 RESOURCE_LABELS: Final = ("service.name", "service.namespace", "deployment.environment.name")
 """What of a resource goes on a series. Never what tells processes apart: a session would be a series."""
 
+PROJECT_LABELS: Final = ("service.namespace", "deployment.environment.name")
+"""What of it tells a project. Whatever process says something of a project, under whatever service name, takes the
+place of what another one said: else a series that nobody writes any more would keep a former word for days."""
+
+_OF_PROJECT: Final = frozenset({names.METRIC_DATAFACE_CONTRACT_OPEN})
+
 # The name that OTTL has for a signal.
 _CONTEXTS: Final[dict[Source, str]] = {"span": "span", "event": "log"}
 
@@ -46,7 +52,9 @@ class Definition:
             "name": metric.name,
             "description": metric.brief,
             "unit": metric.unit,
-            "include_resource_attributes": [{"key": key, "optional": True} for key in RESOURCE_LABELS],
+            "include_resource_attributes": [
+                {"key": key, "optional": True} for key in resource_labels(metric)
+            ],
             "attributes": labels,
         }
         if self.conditions:
@@ -58,6 +66,11 @@ class Definition:
         else:
             made["histogram"] = {"buckets": list(metric.boundaries), "value": self.value}
         return made
+
+
+def resource_labels(metric: Metric) -> tuple[str, ...]:
+    """What of a resource goes on the series of a metric."""
+    return PROJECT_LABELS if metric.name in _OF_PROJECT else RESOURCE_LABELS
 
 
 def definitions(source: Source) -> Iterator[Definition]:

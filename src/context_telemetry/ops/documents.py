@@ -6,6 +6,7 @@ Reads data only: no tags, no anchors, no key twice. What the keys mean is for wh
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +47,12 @@ class Document:
         key = f"{dotted(path)}: " if path else ""
         return f"{self.name}:{self.line(path)}: {key}{words}"
 
+    def in_order(self, problems: Iterable[str]) -> list[str]:
+        """Problems in the order of their lines."""
+        line = re.compile(rf"{re.escape(self.name)}:(\d+): ")
+        found = [(int(at[1]) if (at := line.match(each)) else 0, each) for each in problems]
+        return [each for _, each in sorted(found, key=lambda one: one[0])]
+
 
 def dotted(path: KeyPath) -> str:
     """The path as it is told: `roles.catalogue-owner.page[0]`."""
@@ -68,9 +75,9 @@ def meant(word: str, known: Iterable[str]) -> str:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file in UTF-8. Raises `DocumentError`."""
+    """The text of a file in UTF-8, without a byte order mark, lines ended as here. Raises `DocumentError`."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DocumentError([f"{path}: there is no such file; correct the path"]) from None
     except IsADirectoryError:
@@ -84,6 +91,14 @@ def read_text(path: Path) -> str:
 
 def parse(text: str, name: str) -> Document:
     """The YAML mapping in ``text``, which errors call ``name``. Raises `DocumentError` with every problem."""
+    document, problems = parse_all(text, name)
+    if problems:
+        raise DocumentError(problems)
+    return document
+
+
+def parse_all(text: str, name: str) -> tuple[Document, list[str]]:
+    """The same, with what is wrong inside of it told and left out. Raises `DocumentError` for what is no mapping."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
@@ -99,9 +114,7 @@ def parse(text: str, name: str) -> Document:
         raise DocumentError([f"{name}:{line}: is not a mapping; write keys with a colon, as `version: 1`"])
     reading = _Reading(name)
     values = reading.value(root, ())
-    if reading.problems:
-        raise DocumentError(reading.problems)
-    return Document(name, values, reading.lines)
+    return Document(name, values, reading.lines), reading.problems
 
 
 class _Reading:

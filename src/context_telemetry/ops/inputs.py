@@ -87,16 +87,19 @@ def read_limits(text: str, name: str) -> Limits:
     if "limits" not in document.values:
         where = "limits:" if _is_yaml(name) else "[limits]"
         raise DocumentError([document.problem((), f"has no limits; write {where} and the keys below it")])
-    problems = [document.problem(path, words) for path, words in _in_other_units(document.values)]
-    if not problems:
-        judged, told = judge(name, _plain(document.values))
-        if not told and judged.limits.objectives.window < SHORTEST_WINDOW:
-            words = f"is shorter than exports and scrapes can fill; write {SHORTEST_WINDOW:g} or more"
-            raise DocumentError([document.problem(("limits", "objectives", "window"), words)])
-        if not told:
-            return judged.limits
-        problems = [_with_line(document, each) for each in told]
-    raise DocumentError(problems)
+    units = {path: document.problem(path, words) for path, words in _in_other_units(document.values)}
+    judged, told = judge(name, _plain(document.values))
+    problems = list(units.values())
+    for each in told:
+        key = _key(document, each)
+        if not any(key[: len(path)] == path for path in units):  # of which it is told how to write it
+            problems.append(_with_line(document, each))
+    if judged.limits.objectives.window < SHORTEST_WINDOW:
+        words = f"is shorter than exports and scrapes can fill; write {SHORTEST_WINDOW:g} or more"
+        problems.append(document.problem(("limits", "objectives", "window"), words))
+    if problems:
+        raise DocumentError(document.in_order(problems))
+    return judged.limits
 
 
 def _is_yaml(name: str) -> bool:
@@ -138,10 +141,15 @@ def _parts(key: str) -> KeyPath:
     return tuple(part.strip(" \"'") for part in key.split("."))
 
 
+def _key(document: Document, told: str) -> KeyPath:
+    """The key of a problem as `settings` tells it, `FILE: KEY: WORDS`."""
+    return tuple(told.removeprefix(f"{document.name}: ").partition(": ")[0].split("."))
+
+
 def _with_line(document: Document, told: str) -> str:
-    """A problem as `settings` tells it, `FILE: KEY: WORDS`, with the line of its key."""
-    key, _, words = told.removeprefix(f"{document.name}: ").partition(": ")
-    return document.problem(tuple(key.split(".")), words) if words else told
+    """The same, with the line of its key."""
+    words = told.removeprefix(f"{document.name}: ").partition(": ")[2]
+    return document.problem(_key(document, told), words) if words else told
 
 
 # -- units ---------------------------------------------------------------------------------------------------

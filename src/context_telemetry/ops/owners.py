@@ -5,7 +5,7 @@ Routes, labels, the support table and CODEOWNERS lines are made of it; how is in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints, Valida
 from pydantic_core import ErrorDetails
 
 from context_telemetry.limits.model import Strict
-from context_telemetry.ops.documents import Document, DocumentError, KeyPath, meant, parse, read_text
+from context_telemetry.ops.documents import Document, DocumentError, KeyPath, meant, parse_all, read_text
 
 FILE: Final = "owners.yaml"
 VERSION: Final = 1
@@ -148,7 +148,7 @@ _TABLES: Final[Mapping[str, type[BaseModel]]] = {
 
 
 class Owners(Strict):
-    """The whole of owners.yaml. `read` makes it, and checks that every name in it is defined."""
+    """The whole of owners.yaml. `loads` makes it, and checks that every name in it is defined."""
 
     version: Literal[1]
     profile: Literal["trial", "production"] = "trial"
@@ -228,74 +228,104 @@ def load(path: Path) -> Owners:
 
 
 def loads(text: str, name: str) -> Owners:
-    """The owners in a text, which errors call ``name``. Raises `DocumentError` with every problem there is."""
-    return read(parse(text, name))
+    """The owners in a text, which errors call ``name``, with every name in it defined.
 
-
-def read(document: Document) -> Owners:
-    """The owners in a document, with every name in it defined. Raises `DocumentError`."""
+    Raises `DocumentError` with every problem there is.
+    """
+    document, problems = parse_all(text, name)
     version = document.values.get("version")
     if isinstance(version, int) and version > VERSION:
         # Alone: what else a newer format has is no mistake.
         words = f"this release reads version {VERSION}, and this is {version}; upgrade context-telemetry"
         raise DocumentError([document.problem(("version",), words)])
+    misshapen: set[KeyPath] = set()
+    owners = None
     try:
         owners = Owners.model_validate(document.values)
     except ValidationError as error:
-        raise DocumentError(_told(document, details) for details in error.errors()) from None
-    problems = [document.problem(path, words) for path, words in _undefined(owners)]
-    if problems:
-        raise DocumentError(problems)
+        for details in error.errors():
+            misshapen.add(_path(details["loc"]))
+            problems.append(_told(document, details))
+    problems += [
+        document.problem(path, words)
+        for path, words in _undefined(document.values, misshapen)
+        if not any(path[: len(each)] == each for each in misshapen)  # of which more is told already
+    ]
+    if owners is None or problems:
+        raise DocumentError(document.in_order(dict.fromkeys(problems)))
     return owners
 
 
-def _undefined(owners: Owners) -> Iterator[tuple[KeyPath, str]]:
-    """Names that are not defined, and receivers that tell nobody, as (key, what and fix)."""
-    roles, receivers = list(owners.roles), list(owners.receivers)
-    for table, values in (("surfaces", owners.surfaces), ("components", owners.components)):
-        for key, role in values:
+def _undefined(values: Mapping[str, Any], misshapen: Set[KeyPath]) -> Iterator[tuple[KeyPath, str]]:
+    """Names that are not defined, and receivers that tell nobody, as (key, what and fix).
+
+    Of a document that may have values of a wrong shape: they are passed over, and so is what may only follow from them.
+    """
+    roles, receivers = _mapping(values.get("roles")), _mapping(values.get("receivers"))
+    for table in ("surfaces", "components"):
+        for key, role in _mapping(values.get(table)).items():
             yield from _unless((table, key), "role", role, roles)
-    yield from _unless(("default",), "role", owners.default, roles)
-    yield from _unless(("watchdog",), "receiver", owners.watchdog, receivers)
-    used = {owners.watchdog}
-    for name, role in owners.roles.items():
+    yield from _unless(("default",), "role", values.get("default"), roles)
+    yield from _unless(("watchdog",), "receiver", values.get("watchdog"), receivers)
+    used = {str(values.get("watchdog"))}
+    for name, role in roles.items():
         here: KeyPath = ("roles", name)
-        yield from _escalation((*here, "escalation"), name, role, roles)
-        for severity, told in (("page", role.page), ("ticket", role.ticket)):
-            used.update(told)
-            if not told:
-                yield (*here, severity), f"has no receiver: nobody would be told; {_one_of(receivers)}"
-            for index, each in enumerate(told):
+        role = _mapping(role)
+        for index, after in _names(role.get("escalation")):
+            at = (*here, "escalation", index)
+            yield from _unless(at, "role", after, roles)
+            if after == name:
+                yield at, f"{after!r} escalates to itself; name another role"
+            elif after in role["escalation"][:index]:
+                yield at, f"{after!r} is there twice; keep one of them"
+        for severity in ("page", "ticket"):
+            told = role.get(severity)
+            if told == []:
+                yield (*here, severity), f"has no receiver: nobody would be told; {_one_of(list(receivers))}"
+            for index, each in _names(told):
+                used.add(each)
                 yield from _unless((*here, severity, index), "receiver", each, receivers)
-                if each in told[:index]:
+                if each in role[severity][:index]:
                     yield (*here, severity, index), f"{each!r} is there twice; keep one of them"
-    for name, receiver in owners.receivers.items():
-        yield from _addressed(("receivers", name), receiver)
-        if name not in used:
+    for name, receiver in receivers.items():
+        if not any(each[:2] == ("receivers", name) for each in misshapen):
+            yield from _addressed(("receivers", name), receiver)
+        if name not in used and not any(_tells(each) for each in misshapen):
             yield ("receivers", name), "tells nobody; name it in a role's page or ticket, or take it out"
 
 
-def _escalation(path: KeyPath, name: str, role: Role, roles: Sequence[str]) -> Iterator[tuple[KeyPath, str]]:
-    for index, after in enumerate(role.escalation):
-        yield from _unless((*path, index), "role", after, roles)
-        if after == name:
-            yield (*path, index), f"{after!r} escalates to itself; name another role"
-        elif after in role.escalation[:index]:
-            yield (*path, index), f"{after!r} is there twice; keep one of them"
+def _tells(path: KeyPath) -> bool:
+    """Whether what stands there may name receivers."""
+    return path[0] == "watchdog" or (path[0] == "roles" and (len(path) < 3 or path[2] in ("page", "ticket")))
 
 
-def _addressed(path: KeyPath, receiver: Any) -> Iterator[tuple[KeyPath, str]]:
-    if isinstance(receiver, Webhook) and (receiver.url is None) == (receiver.url_file is None):
+def _addressed(path: KeyPath, receiver: Mapping[str, Any]) -> Iterator[tuple[KeyPath, str]]:
+    def given(key: str) -> bool:
+        return receiver.get(key) is not None
+
+    if receiver["kind"] == "webhook" and given("url") == given("url_file"):
         yield path, "needs one of url and url_file, and not both"
-    if isinstance(receiver, Email) and (receiver.auth_username is None) != (
-        receiver.auth_password_file is None
-    ):
+    if receiver["kind"] == "email" and given("auth_username") != given("auth_password_file"):
         yield path, "needs auth_username and auth_password_file together, or neither"
 
 
-def _unless(path: KeyPath, what: str, name: str, known: Sequence[str]) -> Iterator[tuple[KeyPath, str]]:
-    if name not in known:
+def _unless(
+    path: KeyPath, what: str, name: object, known: Mapping[str, Any]
+) -> Iterator[tuple[KeyPath, str]]:
+    # Where none is defined, that is the mistake.
+    if known and isinstance(name, str) and name not in known:
         yield path, f"{what} {name!r} is not defined; {meant(name, known)}"
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _names(value: object) -> Iterator[tuple[int, str]]:
+    """The names in a list, with their place in it."""
+    for index, each in enumerate(value if isinstance(value, list) else ()):
+        if isinstance(each, str):
+            yield index, each
 
 
 def _one_of(known: Sequence[str]) -> str:

@@ -206,6 +206,14 @@ def queries(objectives: Objectives) -> tuple[Query, ...]:
             reason="manifest_stale",
         ),
         Query(
+            name="contract_broken",
+            question="Which calls met what is no longer as it was accepted?",
+            local="context-telemetry traces --reason contract_broken",
+            tells="The `query.execute` or `catalog.resolve` below the call met it; `contract check` names the change. "
+            "Where `schema_drift` stands beside the reason, Jaeger finds the call under `degraded` or `failed`.",
+            reason="contract_broken",
+        ),
+        Query(
             name="too_large",
             question="Which answers were larger than their consumer takes?",
             local="context-telemetry traces --reason payload_over_budget",

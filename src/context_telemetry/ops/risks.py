@@ -72,6 +72,10 @@ PROVEN: Final[Mapping[str, str]] = {
     "handle_outlived_file": "test_on_freshness.py::"
     "test_a_resolver_that_answers_from_a_file_that_was_replaced_says_so",
     "payload_over_budget": "fault result_oversized",
+    "schema_drift": "test_on_contract.py::"
+    "test_without_a_contract_a_column_that_the_manifest_declares_and_is_gone_is_drift_alone",
+    "contract_broken": "test_on_contract.py::"
+    "test_a_query_of_a_column_that_was_dropped_has_the_reasons_and_one_of_others_has_none",
 }
 
 # Whose a reason is; what is not here is the catalogue's.
@@ -106,10 +110,18 @@ _OF_THE_LAUNCH: Final = (
     ),
     Risk(
         "A table or column that consumers rely on is renamed or dropped.",
+        "[DatafaceContractOpen](DatafaceContractOpen.md) before anybody asks for it; without a contract "
         "[DatafaceResolutionFailures](DatafaceResolutionFailures.md), `charts_failed`",
-        "fault table_dropped",
+        "tests/ops/test_runbook_commands.py::test_the_commands_of_a_runbook_show_what_it_says",
         "catalogue",
         "A view under the former name, until what asks for it is changed.",
+    ),
+    Risk(
+        "Agents or faces name tables and columns that are not there.",
+        "[DatafaceUnknownReferences](DatafaceUnknownReferences.md)",
+        "tests/ops/test_runbook_commands.py::test_the_commands_of_a_runbook_show_what_it_says",
+        "ai_context",
+        "Name the tables that there are in the agents' instructions (`AGENTS.md`); correct the faces.",
     ),
     Risk(
         "Answers grow until the models that read them forget the rest.",
@@ -190,6 +202,8 @@ def alerts_of(reason: str) -> list[str]:
         and any(reason in values for part in each.bad for values in part.where.values())
         and each.name != "degraded_ratio"
     ]
+    if reason == "contract_broken":
+        own.append("DatafaceContractOpen")
     if reason in _UNRESOLVED:
         own.append("DatafaceResolutionFailures")
     return [*own, "DatafaceDegradedRatio"]

@@ -17,7 +17,18 @@ import jinja2
 from context_telemetry.conventions import names
 from context_telemetry.health.advice import WHAT_TO_DO
 from context_telemetry.health.indicators import INDICATORS, Indicator
-from context_telemetry.health.promql import NAMESPACE, PLACE, REMEMBERED, age, increase, label, latest
+from context_telemetry.health.promql import (
+    KEPT,
+    NAMESPACE,
+    PLACE,
+    REMEMBERED,
+    age,
+    increase,
+    label,
+    latest,
+    said,
+)
+from context_telemetry.health.sums import Sum
 from context_telemetry.health.words import lasting
 from context_telemetry.limits import Limits
 from context_telemetry.limits.model import Objectives
@@ -52,13 +63,18 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
     "GOOD": ("what it should be", "shop"),
     "JAEGER": ("the address of Jaeger", "http://127.0.0.1:16686"),
     "KEPT": ("an empty folder outside the project, for what you replace", "$(mktemp -d)"),
+    "MODEL": ("the dbt model that changed", "fct_orders"),
+    "OBJECT": ("what changed, as `contract check` names it", "shop.main.fct_orders.status"),
     "PROMETHEUS": ("the address of Prometheus, or of what speaks its API", "http://127.0.0.1:9090"),
     "RELEASE": ("the last release that was good", "0.4.0"),
+    "RULE": ("the rule that stands before it", "column_removed"),
     "SINCE": ("how long ago the repair was", "2min"),
     "SURFACE": ("the surface that the alert names", "mcp"),
     "TEMPO": ("the address of Tempo", "http://127.0.0.1:3200"),
     "TO": ("the end of it", "$(date +%s)"),
     "TRACE": ("a trace id from the list before; its start is enough", "1f3a9c02"),
+    "UNTIL": ("the last day on which an exception counts", "$(date -d '3 days' +%F)"),
+    "WAREHOUSE": ("the warehouse's file, as `dataface.yml` names it", "shop.duckdb"),
 }
 """What the reader's shell has to know for the commands, with an example."""
 
@@ -236,14 +252,16 @@ def _fires(indicator: Indicator, rule: Alert, objectives: Objectives) -> str:
             for burn in BURNS[rule.severity]
         )
         return f"their share is {shares}; they are at least {minimum}; {_lasting(rule)}"
-    said = {
+    words = {
         "silent": f"nothing was recorded in {lasting(window)}, and something in {lasting(SHUT_DOWN * window)}; "
         "or nothing anywhere",
         "age": f"one is older than {lasting(limit)}",
         "state": "a process says so",
+        "said": f"the last that said how many there are, within {lasting(KEPT)}, said one or more; and somebody was "
+        f"served or checked in {lasting(SHUT_DOWN * window)}",
         "count": f"there was one in {lasting(window)}",
     }
-    return f"{said[indicator.kind]}; {_lasting(rule)}"
+    return f"{words[indicator.kind]}; {_lasting(rule)}"
 
 
 def _numbers(indicator: Indicator, objectives: Objectives) -> str:
@@ -254,6 +272,9 @@ def _numbers(indicator: Indicator, objectives: Objectives) -> str:
     bad, _ = indicator.counted(objectives)
     if indicator.kind == "age":
         return age(bad[0], REMEMBERED, PLACE)
+    if indicator.kind == "said":
+        every = Sum(bad[0].metric)
+        return said(every, (*PLACE, *(label(name) for name in every.of.attributes)))
     if indicator.kind == "state":
         return latest(bad[0], window, (NAMESPACE, "service_name"))
     of = bad[0].of.attributes

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from context_telemetry.instrumentation import (
     DatafaceInstrumentor,
     close_sessions,
+    contract_watch,
     report_changes,
     report_state,
 )
@@ -32,13 +33,16 @@ _begun = False
 _undo: list[Callable[[], object]] = []
 
 
-def activate() -> None:
-    """Observe this process, which is ours: `context-telemetry run` calls it in the command that it starts."""
+def activate(*, serves: bool = True) -> None:
+    """Observe this process, which is ours: `context-telemetry run` calls it in the command that it starts.
+
+    Without ``serves`` it only looks, as `check` does: it says nothing of itself, and has nothing compared beside it.
+    """
     if is_disabled():
         return
     try:
         DatafaceInstrumentor().instrument(skip_dep_check=True)
-        _await_project(ours=True)
+        _await_project(ours=True, serves=serves)
     except Exception as error:
         failsafe.caught("activate", error)
 
@@ -89,16 +93,16 @@ def current() -> Pipeline | None:
     return _pipeline
 
 
-def _await_project(*, ours: bool, given: bool = False) -> None:
+def _await_project(*, ours: bool, given: bool = False, serves: bool = True) -> None:
     """Begin when a project is opened. ``ours``: the process is. ``given``: the providers are, by the host."""
-    project.on_open(lambda root, name: _begin(root, name, ours=ours, given=given))
+    project.on_open(lambda root, name: _begin(root, name, ours=ours, given=given, serves=serves))
     recorder.arm(lambda: project.opened(None))
     shutdown.at_exit(_end)
     if ours:
         shutdown.on_sigterm(flush, _end)
 
 
-def _begin(root: Path | None, name: str | None, *, ours: bool, given: bool) -> None:
+def _begin(root: Path | None, name: str | None, *, ours: bool, given: bool, serves: bool) -> None:
     """Apply the project's settings, and start a pipeline where there is none."""
     global _pipeline, _begun
     from context_telemetry.pipeline import providers
@@ -120,9 +124,11 @@ def _begin(root: Path | None, name: str | None, *, ours: bool, given: bool) -> N
                 root, name = settings.project, settings.project.name
             _pipeline = providers.start(root, settings, set_global=ours, name=name)
             recorder.install(_pipeline.recorder, private=not ours)
-        _begun = True
-    report_state("began")
-    worker.watch("state", report_changes)
+        _begun = serves
+    if serves:
+        contract_watch.enable(settings.contract_watch)
+        report_state("began")
+        worker.watch("state", report_changes)
 
 
 def when_removed(undo: Callable[[], object]) -> None:

@@ -200,6 +200,8 @@ def _problem(source: _Source, details: ErrorDetails) -> str:
         return f"{place}: {wrong}; put its keys below it"
     if details["type"] == "value_error":  # which says itself what is wrong, and not what is expected
         wrong, fix = f"{_shown(details['input'])} {details['ctx']['error']}", f"give {key.expected}"
+    if details["type"] == "no_boundary":
+        wrong, _, fix = f"{_shown(details['input'])} {details['msg']}".partition("; ")
     default = "leave it out" if key.default is None else f"leave it out for {key.default}"
     return f"{place}: {wrong}; {fix}, or {default}"
 

@@ -65,5 +65,9 @@ class Settings(Strict):
     content: Switch = Field(
         default=False, description="Also record content: SQL, arguments, results, the text of errors."
     )
+    contract_watch: Switch = Field(
+        default=True,
+        description="Compare what is served with the contract and the manifest, in a process beside this one.",
+    )
     retention: Retention = Field(default=Retention(), description="How much is kept of the local files.")
     limits: Limits = Field(default=Limits(), description="Budgets, promises and objectives; see limits.md.")

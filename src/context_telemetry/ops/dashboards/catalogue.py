@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from context_telemetry.conventions import names
-from context_telemetry.health.indicators import DEGRADATIONS, SERVED
+from context_telemetry.health.indicators import CALLS, DEGRADATIONS
 from context_telemetry.health.promql import REMEMBERED
 from context_telemetry.health.sums import Sum, some
 from context_telemetry.health.words import lasting
@@ -71,7 +71,7 @@ def _age_now(s: Shapes) -> Panel:
 
 
 def _stale_now(s: Shapes) -> Panel:
-    served = ex.increase(Sum(SERVED), s.window, ())
+    served = ex.increase(CALLS, s.window, ())
     return Panel(
         name="stale_now",
         title=f"Stale answers, {s.last}",
@@ -121,7 +121,7 @@ def _unresolved(s: Shapes) -> Panel:
                     f"{ex.increase(_UNRESOLVED, ex.RECENT, by)} > 0",
                     ex.REASON,
                     "none",
-                    ex.increase(Sum(SERVED), ex.RECENT, ()),
+                    ex.increase(CALLS, ex.RECENT, ()),
                 ),
                 legend(ex.REASON, ex.ERROR),
             ),

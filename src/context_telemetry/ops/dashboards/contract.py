@@ -1,18 +1,20 @@
 """What consumers rely on: whether something changed upstream, and whom it hits.
 
-It shows what serving tells of a change. What a comparison with an accepted contract tells is not measured yet.
+First what a comparison with the accepted contract tells, then what serving tells. Which column it is stands in the
+events and in `contract check`: a name is no label.
 """
 
 from __future__ import annotations
 
 from context_telemetry.conventions import names
-from context_telemetry.health.indicators import DEGRADATIONS, SERVED
-from context_telemetry.health.promql import SURFACE
+from context_telemetry.health.indicators import CALLS, DEGRADATIONS
+from context_telemetry.health.promql import ENVIRONMENT, NAMESPACE, PLACE, SURFACE
 from context_telemetry.health.sums import Sum
 from context_telemetry.ops.dashboards import expressions as ex
 from context_telemetry.ops.dashboards.catalogue import coverage_over_time
 from context_telemetry.ops.dashboards.model import Column, Dashboard, Panel, Query, Row, Threshold
-from context_telemetry.ops.dashboards.shapes import BY_SURFACE, NO_CALLS, Shapes
+from context_telemetry.ops.dashboards.shapes import BY_SURFACE, NO_CALLS, Shapes, indicator, legend
+from context_telemetry.ops.dashboards.words import sentence
 
 _UNRESOLVED = Sum(names.METRIC_DATAFACE_RESOLUTION_FAILURES)
 # The reasons that a change upstream gives: what consumers rely on is gone, renamed, or described no more.
@@ -21,6 +23,8 @@ _CHANGED = Sum(
     {
         names.DATAFACE_DEGRADATION_REASON: frozenset(
             {
+                "contract_broken",
+                "schema_drift",
                 "object_unknown",
                 "source_substituted",
                 "charts_failed",
@@ -32,23 +36,34 @@ _CHANGED = Sum(
     },
 )
 
+_OPEN = Sum(names.METRIC_DATAFACE_CONTRACT_OPEN)
+_BROKEN = Sum(
+    DEGRADATIONS, {names.DATAFACE_DEGRADATION_REASON: frozenset({"contract_broken", "schema_drift"})}
+)
+_REFERENCES = Sum(names.METRIC_DATAFACE_REFERENCES_UNKNOWN)
+_NOT_COMPARED = "No process has said in a day what is open: there is no contract, or nobody is served."
+
 
 def dashboard(s: Shapes) -> Dashboard:
     return Dashboard(
         "dataface-contract",
         "Dataface: what consumers rely on",
-        "Whether something changed upstream, and whom it hits: names that are gone, charts that fail, descriptions "
-        "that are lost.",
+        "Whether something changed upstream, and whom it hits: changes that break the accepted contract, "
+        "names that are gone, charts that fail, descriptions that are lost.",
         (
             Row(
                 "Now",
                 5,
                 (
+                    _open_now(s),
+                    s.share_now("unknown_references", "Names that are not there", 5),
                     _objects_now(s),
                     _hit_now(s),
-                    s.share_now("enrichment_lost", "Descriptions lost", 8),
+                    s.share_now("enrichment_lost", "Descriptions lost", 5),
                 ),
             ),
+            Row("What was accepted and is no more", 8, (_open_over_time(s), _open(s))),
+            Row("Who meets it", 8, (_broken_over_time(s), _references_over_time(s))),
             Row("What is gone", 9, (_gone(s), _gone_over_time(s))),
             Row("Whom it hits", 9, (_hit(s), _hit_over_time(s))),
             Row(
@@ -61,13 +76,82 @@ def dashboard(s: Shapes) -> Dashboard:
     )
 
 
+def _open_now(s: Shapes) -> Panel:
+    found = indicator("contract_open")
+    return Panel(
+        name="contract_open_now",
+        title="Breaking, open",
+        answers=f"{sentence(found.measures)} {sentence(found.wrong)}",
+        kind="stat",
+        width=5,
+        queries=(Query(ex.said(found.bad[0], (ex.LEVEL,))),),
+        empty=_NOT_COMPARED,
+        thresholds=(Threshold(1, "one is open"),),
+        traces=("contract_broken",),
+        indicators=(found.name,),
+    )
+
+
+def _open_over_time(s: Shapes) -> Panel:
+    return Panel(
+        name="contract_open_over_time",
+        title="Changes open, by level",
+        answers="Since when what is served differs from what was accepted. Only what is breaking fires an alert.",
+        kind="lines",
+        width=12,
+        queries=(Query(ex.said(_OPEN, (ex.LEVEL,)), legend(ex.LEVEL)),),
+        empty=_NOT_COMPARED,
+    )
+
+
+def _open(s: Shapes) -> Panel:
+    return Panel(
+        name="contract_open",
+        title="Changes open, where",
+        answers="In which project, of which level. `context-telemetry contract check` there names each.",
+        kind="table",
+        width=12,
+        queries=(Query(ex.said(_OPEN, (*PLACE, ex.LEVEL))),),
+        empty=_NOT_COMPARED,
+        columns=(
+            Column(NAMESPACE, "Project"),
+            Column(ENVIRONMENT, "Environment"),
+            Column(ex.LEVEL, "Level"),
+            Column("value", "Changes"),
+        ),
+    )
+
+
+def _broken_over_time(s: Shapes) -> Panel:
+    return s.added(
+        "contract_broken_over_time",
+        "Calls that meet a change, by surface and reason",
+        "Who is served what is not as it was accepted (contract_broken), or not as the manifest declares it "
+        "(schema_drift).",
+        _BROKEN,
+        (SURFACE, ex.REASON),
+        12,
+    )
+
+
+def _references_over_time(s: Shapes) -> Panel:
+    return s.added(
+        "unknown_references_over_time",
+        "Names that are not there, by surface",
+        "Tables and columns that queries name and their source does not have: made up by an agent, or gone.",
+        _REFERENCES,
+        (SURFACE,),
+        12,
+    )
+
+
 def _objects_now(s: Shapes) -> Panel:
     return Panel(
         name="objects_now",
         title=f"Objects not there, {s.last}",
         answers="How many sources, tables, columns, resources and pages were asked for that are not there.",
         kind="stat",
-        width=8,
+        width=5,
         queries=(Query(ex.or_none(ex.increase(_UNRESOLVED, s.window), s.window), BY_SURFACE),),
         empty=NO_CALLS,
         thresholds=(Threshold(1, "one is not there"),),
@@ -81,7 +165,7 @@ def _hit_now(s: Shapes) -> Panel:
         title=f"Calls hit, {s.last}",
         answers="Calls that a change upstream degraded: a name, a chart, a manifest or a description is gone.",
         kind="stat",
-        width=8,
+        width=4,
         queries=(Query(ex.or_none(ex.increase(_CHANGED, s.window), s.window), BY_SURFACE),),
         empty=NO_CALLS,
         thresholds=(Threshold(1, "one is hit"),),
@@ -103,7 +187,7 @@ def _gone(s: Shapes) -> Panel:
                     f"{ex.increase(_UNRESOLVED, s.window, by)} > 0",
                     ex.REASON,
                     "none",
-                    ex.increase(Sum(SERVED), s.window, ()),
+                    ex.increase(CALLS, s.window, ()),
                 )
             ),
         ),
@@ -143,7 +227,7 @@ def _hit(s: Shapes) -> Panel:
                     f"{ex.increase(_CHANGED, s.window, (SURFACE, ex.REASON))} > 0",
                     SURFACE,
                     "nobody",
-                    ex.increase(Sum(SERVED), s.window, ()),
+                    ex.increase(CALLS, s.window, ()),
                 )
             ),
         ),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from context_telemetry.conventions import names
 from context_telemetry.health import promql
-from context_telemetry.health.indicators import SERVED, Indicator
+from context_telemetry.health.indicators import CALLS, Indicator
 from context_telemetry.health.promql import ENVIRONMENT, NAMESPACE, SURFACE
 from context_telemetry.health.sums import Sum
 from context_telemetry.ops.dashboards.model import Variable
@@ -31,12 +31,13 @@ ARTIFACT = promql.label(names.DATAFACE_ARTIFACT)
 SOURCE = promql.label(names.DATAFACE_CATALOG_SOURCE)
 ERROR = promql.label(names.ERROR_TYPE)
 LIBRARY_PART = promql.label(names.CONTEXT_TELEMETRY_PLACE)
+LEVEL = promql.label(names.DATAFACE_CONTRACT_LEVEL)
 FLAW = promql.label(names.CONTEXT_TELEMETRY_FLAW)
 
 RECENT = 300.0
 """Seconds: the window of the graphs."""
 
-_EVERY_CALL = promql.selector(Sum(SERVED))
+_EVERY_CALL = promql.selector(CALLS)
 OF_A_FLEET = (
     Variable("environment", "Environment", ENVIRONMENT, _EVERY_CALL),
     Variable("namespace", "Project", NAMESPACE, _EVERY_CALL),
@@ -60,7 +61,7 @@ def or_none(expression: str, seconds: float, by: Sequence[str] = (SURFACE,)) -> 
 
     ``by`` are the labels that both have.
     """
-    return f"({expression} or on ({', '.join(by)}) 0 * {increase(Sum(SERVED), seconds, by)})"
+    return f"({expression} or on ({', '.join(by)}) 0 * {increase(CALLS, seconds, by)})"
 
 
 def share(indicator: Indicator, objectives: Objectives, seconds: float) -> str:
@@ -79,6 +80,11 @@ def quantile(rank: float, each: Sum, seconds: float, by: Sequence[str]) -> str:
 def latest(each: Sum, seconds: float, by: Sequence[str] = ()) -> str:
     """What a gauge said last, and processes of themselves."""
     return _chosen(promql.latest(each, seconds, by, _variables(each)))
+
+
+def said(each: Sum, by: Sequence[str]) -> str:
+    """What was said last of each project that is chosen, whichever process said it."""
+    return _chosen(promql.said(each, by, _variables(each)))
 
 
 def lowest(each: Sum, seconds: float, by: Sequence[str] = ()) -> str:

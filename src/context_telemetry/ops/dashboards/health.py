@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from context_telemetry.health.indicators import DEGRADATIONS, SERVED
+from context_telemetry.health.indicators import CALLS, DEGRADATIONS
 from context_telemetry.health.promql import SURFACE
 from context_telemetry.health.sums import Sum
 from context_telemetry.ops.dashboards import expressions as ex
@@ -59,7 +59,7 @@ def _served(s: Shapes) -> Panel:
         answers="How many calls each surface answered. Nothing can be said of a surface that is not here.",
         kind="stat",
         width=6,
-        queries=(Query(ex.increase(Sum(SERVED), s.window), BY_SURFACE),),
+        queries=(Query(ex.increase(CALLS, s.window), BY_SURFACE),),
         empty=NO_CALLS,
         indicators=("telemetry_silent",),
     )
@@ -79,7 +79,7 @@ def _reasons(s: Shapes) -> Panel:
                     f"{ex.increase(Sum(DEGRADATIONS), s.window, by)} > 0",
                     ex.REASON,
                     "none",
-                    ex.increase(Sum(SERVED), s.window, ()),
+                    ex.increase(CALLS, s.window, ()),
                 )
             ),
         ),
@@ -137,7 +137,7 @@ def _outcomes(s: Shapes) -> Panel:
         "outcomes",
         "Calls by outcome",
         "How much was served, and how it ended.",
-        Sum(SERVED),
+        CALLS,
         (ex.OUTCOME,),
         10,
         fill=False,
@@ -149,7 +149,7 @@ def _clients(s: Shapes) -> Panel:
         "clients",
         "Calls by surface and client",
         "Who asks. Clients that are not known are one; some surfaces have none.",
-        Sum(SERVED),
+        CALLS,
         (SURFACE, ex.CLIENT),
         14,
         fill=False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from context_telemetry.health import INDICATORS, Indicator
-from context_telemetry.health.indicators import SERVED
+from context_telemetry.health.indicators import CALLS
 from context_telemetry.health.promql import SURFACE, duration
 from context_telemetry.health.sums import Sum
 from context_telemetry.ops.dashboards import expressions as ex
@@ -21,6 +21,7 @@ _SHARES = {
     "payload_over_budget": "Share of calls over budget",
     "payload_p95": "Share of payloads that are large",
     "enrichment_lost": "Share of calls without former descriptions",
+    "unknown_references": "Names that are not there, for each call",
 }
 
 
@@ -98,7 +99,7 @@ class Shapes:
         """What came in the last minutes, by these labels; with ``fill`` a 0 called none where there were calls."""
         expression = f"{ex.increase(what, ex.RECENT, by)} > 0"
         if fill:
-            expression = ex.row_if_none(expression, by[0], "none", ex.increase(Sum(SERVED), ex.RECENT, ()))
+            expression = ex.row_if_none(expression, by[0], "none", ex.increase(CALLS, ex.RECENT, ()))
         return Panel(
             name=name,
             title=f"{title}, {self.recent}",

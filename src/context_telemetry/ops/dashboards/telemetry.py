@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from context_telemetry.conventions import names
-from context_telemetry.health.indicators import SERVED
+from context_telemetry.health.indicators import CALLS
 from context_telemetry.health.sums import Sum
 from context_telemetry.ops.dashboards import expressions as ex
 from context_telemetry.ops.dashboards import stack, words
@@ -38,7 +38,7 @@ def _calls(s: Shapes) -> Panel:
         answers="Whether anything is heard at all.",
         kind="stat",
         width=4,
-        queries=(Query(ex.increase_everywhere(Sum(SERVED), s.window)),),
+        queries=(Query(ex.increase_everywhere(CALLS, s.window)),),
         empty=NO_CALLS,
     )
 

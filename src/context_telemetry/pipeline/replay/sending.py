@@ -14,14 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from context_telemetry.pipeline.replay import recorded
-from context_telemetry.pipeline.replay.endpoint import (
-    Accepted,
-    Declined,
-    Endpoint,
-    Patience,
-    Sender,
-    Unreachable,
-)
+from context_telemetry.pipeline.replay.endpoint import Endpoint
 from context_telemetry.pipeline.replay.ledger import Gone, Interrupted, Ledger, alone
 from context_telemetry.pipeline.replay.recorded import (
     SIGNALS,
@@ -33,6 +26,7 @@ from context_telemetry.pipeline.replay.recorded import (
     Unfinished,
     Unreadable,
 )
+from context_telemetry.pipeline.replay.sender import Accepted, Declined, Patience, Sender, Unreachable
 
 # Broken lines that are named; a file that is none of ours has millions.
 _KEPT = 100
@@ -165,6 +159,8 @@ class Replay:
         lines = self._lines(new, signal, ledger)
         if self.plan.dry_run:
             for batch in recorded.batches(signal, lines):
+                if self._stop.is_set():
+                    raise Interrupted
                 self._count(batch)
             return
         sender = Sender(endpoint, signal, self.plan.patience, self._stop, self._watcher)

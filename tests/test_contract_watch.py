@@ -1,0 +1,412 @@
+"""The process beside a serving one: when there is one, what its host is spared, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import duckdb
+import pytest
+from conftest import WATCH, Observed
+from contract.looks import accept
+from memory import Memory, recording
+
+from context_telemetry import operation
+from context_telemetry.contract.comparison import Comparison, Finding
+from context_telemetry.contract.model import Level, TableKey
+from context_telemetry.conventions import names
+from context_telemetry.instrumentation import contract_watch
+from context_telemetry.instrumentation.contract_events import Said
+from context_telemetry.observe import board, failsafe
+from context_telemetry.observe import project as served
+from context_telemetry.observe.operation import Operation, current
+from context_telemetry.rehearsal.driver import Raw, tool
+
+_posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals and forks")
+
+BOTH = {"contract_broken", "schema_drift"}
+STATUS = "select status, count(*) as n from fct_orders group by status"
+TWIN = "select order_id from fct_orders"
+BREAK = "alter table fct_orders drop column status"
+
+
+def change(project: Path, sql: str) -> None:
+    with duckdb.connect(str(project / "shop.duckdb")) as connection:
+        connection.execute(sql)
+
+
+def eventually(holds: Callable[[], object], seconds: float = 60.0) -> None:
+    """Fail unless it holds within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to hold"
+        time.sleep(0.1)
+
+
+def comparators(project: Path) -> list[int]:
+    """The comparators of a project that run on this machine."""
+    listed = subprocess.run(
+        ["ps", "-ww", "-eo", "pid=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    lines = [line.split(maxsplit=1) for line in listed.splitlines()]
+    return [int(pid) for pid, args in lines if "contract.comparator" in args and args.endswith(str(project))]
+
+
+# -- a server --------------------------------------------------------------------------------------
+
+
+def query(sql: str) -> Any:
+    return tool("execute_query", sql=sql, source="shop")
+
+
+def test_a_server_says_what_its_calls_meet_and_answers_as_ever(project: Path, observed: Observed) -> None:
+    accept(project)
+    calls = [query(STATUS), query(TWIN), query(STATUS), query(TWIN)]
+
+    def break_it() -> None:
+        time.sleep(8)
+        change(project, BREAK)
+        time.sleep(8)
+
+    watched = observed(project, calls, env={WATCH: "true"}, before={2: break_it})
+    reasons = [span.reasons for span in watched.tool_calls()]
+    assert reasons == [set(), set(), BOTH, set()]
+    change(project, "alter table fct_orders add column status varchar")
+    healthy = observed(project, calls[:2])
+    change(project, BREAK)
+    broken = observed(project, calls[2:])
+    assert [each.text for each in watched.answers[1:]] == [
+        each.text for each in (*healthy.answers[1:], *broken.answers)
+    ]
+    told = Counter((each.name, each.severity) for each in watched.events if ".contract." in each.name)
+    assert told == {
+        ("dataface.contract.compared", "INFO"): 2,
+        ("dataface.contract.changed", "WARN"): 1,
+        ("dataface.contract.changed", "INFO"): 1,
+    }
+    assert comparators(project) == []
+
+
+@_posix
+@pytest.mark.parametrize("end", ["close", "terminate", "kill"])
+def test_the_process_beside_a_server_ends_with_it(project: Path, tmp_path: Path, end: str) -> None:
+    with Raw(project, env={WATCH: "true", "CONTEXT_TELEMETRY_STATE_DIR": str(tmp_path / "state")}) as server:
+        server.initialize()
+        server.request("tools/call", {"name": "execute_query", "arguments": {"sql": TWIN, "source": "shop"}})
+        eventually(lambda: comparators(project))
+        getattr(server, end)() if end == "close" else getattr(server.process, end)()
+        server.process.wait()
+        eventually(lambda: comparators(project) == [], 15.0)
+    assert all(line.startswith(b"{") for line in server.received)
+
+
+def test_a_session_that_is_short_and_one_that_has_it_switched_off_start_none(
+    project: Path, observed: Observed
+) -> None:
+    seen: list[int] = []
+
+    def look() -> None:
+        time.sleep(4)
+        seen.extend(comparators(project))
+
+    observed(project, [query(TWIN), query(TWIN)], before={1: look}, env={WATCH: "false"})
+    short = observed(project, [query(TWIN)], env={WATCH: "true"})
+    assert seen == comparators(project) == []
+    assert not [each for each in short.events if ".contract." in each.name]
+
+
+# -- its host --------------------------------------------------------------------------------------
+
+
+class Registry:
+    """What a registry of Dataface's is to the watch: something of a project."""
+
+    def __init__(self, root: Path) -> None:
+        self._project_root = root
+
+
+def asks(root: Path, sql: str, source: str = "shop") -> set[str]:
+    """The reasons of one query of a host's own."""
+    with operation("query.execute"):
+        op = current()
+        assert op is not None
+        contract_watch.asked_sql(op, Registry(root), source, sql)
+    return set(op.reasons)
+
+
+@pytest.fixture
+def host(project: Path) -> Iterator[tuple[Path, Memory]]:
+    """A process that serves a project with an accepted contract, and what it records."""
+    accept(project)
+    with recording() as memory:
+        served.opened(project, "shop")
+        contract_watch.enable(True)
+        try:
+            yield project, memory
+        finally:
+            contract_watch.forget()
+            served.forget()
+
+
+def compared(memory: Memory) -> bool:
+    return any(name == names.EVENT_DATAFACE_CONTRACT_COMPARED for name, _ in memory.events)
+
+
+@_posix
+def test_a_comparator_that_is_killed_is_told_once_and_started_again_later(
+    host: tuple[Path, Memory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, _ = host
+    monkeypatch.setattr(contract_watch, "_RETRY", 1.0)
+    contract_watch.forget()
+    contract_watch.enable(True)
+    before = failsafe.errors().get("contract comparator: Died", 0)
+    for number in range(2):
+        asks(project, f"{TWIN} limit {number}")
+        eventually(lambda: comparators(project))
+        (pid,) = comparators(project)
+        os.kill(pid, signal.SIGKILL)
+        asks(project, f"{TWIN} limit {number} offset 1")
+        eventually(lambda: comparators(project) == [])
+        eventually(lambda: failsafe.errors().get("contract comparator: Died", 0) == before + 1)
+        eventually(lambda: asks(project, f"{TWIN} offset {time.time_ns()}") == set() and comparators(project))
+    change(project, BREAK)
+    eventually(lambda: asks(project, STATUS) == BOTH)
+
+
+def test_a_project_beside_the_served_one_is_not_asked_about(
+    host: tuple[Path, Memory], tmp_path: Path
+) -> None:
+    project, _ = host
+    asks(tmp_path / "other", STATUS)
+    time.sleep(2)
+    assert comparators(project) == []
+
+
+def test_a_question_that_was_asked_before_is_answered_anew_after_a_change(host: tuple[Path, Memory]) -> None:
+    project, memory = host
+    asks(project, STATUS)
+    eventually(lambda: compared(memory))
+    change(project, BREAK)
+    eventually(lambda: len([name for name, _ in memory.events if name.endswith("contract.changed")]) == 2)
+    time.sleep(1)
+    assert asks(project, STATUS) == BOTH  # the first that is asked since
+
+
+def test_of_many_names_that_lead_nowhere_a_hundred_are_told_in_a_round(host: tuple[Path, Memory]) -> None:
+    project, memory = host
+    for number in range(150):
+        asks(project, f"select * from nowhere_{number}")
+    told: dict[str, int] = {}
+
+    def counted() -> int:
+        told.clear()
+        for name, said in memory.events:
+            if name == names.EVENT_DATAFACE_REFERENCE_UNKNOWN:
+                told[said["dataface.reference.name"]] = said["dataface.reference.count"]
+        return sum(told.values())
+
+    eventually(lambda: counted() == 150)
+    assert told["_OTHER"] == 50
+    assert len(told) == 101
+
+
+def test_questions_beyond_what_can_wait_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contract_watch, "_MOST_WAITING", 2)
+    watch = contract_watch._Watch()
+    monkeypatch.setattr(watch, "_start", lambda: None)
+    before = failsafe.drops().get("contract questions", 0)
+    for number in range(5):
+        watch.asked(Operation("query.execute"), ("sql", "shop", str(number)))
+    assert failsafe.drops()["contract questions"] - before == 3
+
+
+_HOST = """
+    import os, sys, time
+    from pathlib import Path
+    from context_telemetry.instrumentation import contract_watch
+    from context_telemetry.observe import project
+    from context_telemetry.observe.operation import Operation
+    root = Path(sys.argv[1])
+    project.opened(root, "shop")
+    contract_watch.enable(True)
+    class Registry:
+        _project_root = root
+    def ask():
+        contract_watch.asked_sql(Operation("query.execute"), Registry(), "shop", "select 1")
+    def until(holds):
+        while not holds():
+            time.sleep(0.05)
+    ask()
+    until(lambda: contract_watch._watch.verdicts)
+"""
+
+
+def start(project: Path, program: str) -> subprocess.Popen[str]:
+    text = textwrap.dedent(_HOST) + textwrap.dedent(program)
+    return subprocess.Popen(
+        [sys.executable, "-c", text, str(project)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+@_posix
+def test_a_forked_child_asks_for_itself_and_does_not_keep_its_parents_comparator(project: Path) -> None:
+    program = """
+    child = os.fork()
+    if child == 0:
+        assert not contract_watch._watch.verdicts
+        sys.stdin.readline()
+        ask()
+        until(lambda: contract_watch._watch.verdicts)
+        print("asked", flush=True)
+        sys.stdin.readline()
+        os._exit(0)
+    print("forked", flush=True)
+    time.sleep(1)
+    os._exit(0)
+    """
+    with start(project, program) as host:
+        assert host.stdin is not None
+        assert host.stdout is not None
+        assert host.stdout.readline() == "forked\n"
+        assert len(comparators(project)) == 1
+        eventually(lambda: comparators(project) == [], 15.0)  # the parent is gone, its child is there
+        host.stdin.write("\n")
+        host.stdin.flush()
+        assert host.stdout.readline() == "asked\n"
+        assert len(comparators(project)) == 1
+        host.stdin.write("\n")
+        host.stdin.flush()
+    eventually(lambda: comparators(project) == [], 15.0)
+
+
+def test_a_host_that_exits_leaves_none_and_writes_nothing(project: Path) -> None:
+    with start(project, "") as host:
+        said, _ = host.communicate()
+    assert (host.returncode, said) == (0, "")
+    eventually(lambda: comparators(project) == [], 15.0)
+
+
+# -- what is said ----------------------------------------------------------------------------------
+
+
+def finding(rule: str = "column_removed", level: Any = "breaking", source: str = "shop") -> Finding:
+    table = TableKey(source, "main", "orders")
+    return Finding("contract_broken", rule, level, f"{source}.main.orders.status", 2, None, table, "status")
+
+
+def comparison(*findings: Finding, **other: Any) -> Comparison:
+    open_now = Counter(each.level for each in findings)
+    levels: dict[Level, int] = {level: open_now[level] for level in get_args(Level)}
+    facts = {
+        "accepted": True,
+        "problem": None,
+        "manifest_problem": None,
+        "drift": None,
+        "unread": {},
+        **other,
+    }
+    return Comparison(open=levels, findings=findings, files=(), **facts)
+
+
+@pytest.fixture
+def memory() -> Iterator[Memory]:
+    with recording() as memory:
+        yield memory
+
+
+def said(memory: Memory) -> list[str]:
+    """What has been told of differences since it was asked last."""
+    states = [
+        f"{each['dataface.contract.level']} {each['dataface.contract.state']}"
+        for name, each in memory.events
+        if name == names.EVENT_DATAFACE_CONTRACT_CHANGED
+    ]
+    memory._logs.clear()
+    return states
+
+
+def test_a_change_is_said_once_also_by_the_next_process(memory: Memory) -> None:
+    first = Said()
+    first.say(comparison(finding()))
+    first.say(comparison(finding()))
+    assert said(memory) == ["breaking opened"]
+    second = Said(first.memory())
+    second.say(comparison(finding()))
+    assert said(memory) == []
+    assert not compared(memory)
+    second.say(comparison())
+    assert said(memory) == ["breaking closed"]
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        {"unread": {"shop": "its file is gone"}},
+        {"accepted": False, "problem": "line 3"},
+    ],
+)
+def test_what_cannot_be_looked_for_is_not_closed(memory: Memory, unknown: dict[str, Any]) -> None:
+    teller = Said()
+    teller.say(comparison(finding()))
+    said(memory)
+    teller.say(comparison(**unknown))
+    assert said(memory) == []
+    teller.say(comparison())
+    assert said(memory) == ["breaking closed"]
+
+
+def test_a_difference_that_becomes_worse_is_closed_as_what_it_was_and_opened_as_what_it_is(
+    memory: Memory,
+) -> None:
+    teller = Said()
+    teller.say(comparison(finding(level="info")))
+    teller.say(comparison(finding()))
+    assert said(memory) == ["info opened", "info closed", "breaking opened"]
+
+
+def test_counts_are_said_again_after_half_an_hour(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    teller, now = Said(), [1_000_000.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    for seconds in (0.0, 60.0, 1800.0):
+        now[0] = 1_000_000.0 + seconds
+        teller.say(comparison())
+    assert len([name for name, _ in memory.events if name == names.EVENT_DATAFACE_CONTRACT_COMPARED]) == 2
+
+
+def test_what_holds_stands_on_the_board_until_it_is_gone_or_nobody_compares(memory: Memory) -> None:
+    def told() -> list[str]:
+        states = [
+            each["dataface.degradation.state"]
+            for name, each in memory.events
+            if name == names.EVENT_DATAFACE_DEGRADATION
+        ]
+        memory._logs.clear()
+        return states
+
+    teller = Said(watch="contract here")
+    teller.say(comparison(finding(), finding("type_changed", "warning")))
+    assert told() == ["began"]
+    teller.say(comparison())
+    assert told() == ["cleared"]
+    teller.say(comparison(finding()))
+    teller.leave()
+    assert told() == ["began", "cleared"]
+    board.forget()
+
+
+def test_a_memory_that_is_none_counts_as_nothing() -> None:
+    assert Said({"open": 5}).memory() == Said().memory()
+
+
+def test_nothing_is_said_where_there_never_was_anything_to_compare_with(memory: Memory) -> None:
+    Said().say(comparison(accepted=False))
+    assert memory.events == []
