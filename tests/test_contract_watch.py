@@ -334,6 +334,15 @@ def said(memory: Memory) -> list[str]:
     return states
 
 
+def breaking(memory: Memory) -> list[Any]:
+    """How many breaking changes each comparison said were open."""
+    return [
+        each.get(names.DATAFACE_CONTRACT_OPEN_BREAKING)
+        for name, each in memory.events
+        if name == names.EVENT_DATAFACE_CONTRACT_COMPARED
+    ]
+
+
 def test_a_change_is_said_once_also_by_the_next_process(memory: Memory) -> None:
     first = Said()
     first.say(comparison(finding()))
@@ -362,6 +371,23 @@ def test_what_cannot_be_looked_for_is_not_closed(memory: Memory, unknown: dict[s
     assert said(memory) == []
     teller.say(comparison())
     assert said(memory) == ["breaking closed"]
+
+
+def test_what_is_open_in_a_source_that_cannot_be_read_still_counts(memory: Memory) -> None:
+    """Else the page would be resolved while dbt holds the warehouse for a build."""
+    teller = Said()
+    teller.say(comparison(finding(), finding(source="crm")))
+    teller.say(comparison(finding(source="crm"), unread={"shop": "a process has it open for writing"}))
+    teller.say(comparison(finding(source="crm")))
+    assert breaking(memory) == [2, 2, 1]
+
+
+def test_of_a_contract_that_is_taken_away_nothing_stays_open(memory: Memory) -> None:
+    teller = Said()
+    teller.say(comparison(finding()))
+    teller.say(comparison(accepted=False))
+    assert breaking(memory) == [1, 0]
+    assert said(memory) == ["breaking opened", "breaking closed"]
 
 
 def test_a_difference_that_becomes_worse_is_closed_as_what_it_was_and_opened_as_what_it_is(

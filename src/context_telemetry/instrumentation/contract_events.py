@@ -17,6 +17,7 @@ from context_telemetry.observe import board, recorder
 
 if TYPE_CHECKING:
     from context_telemetry.contract.comparison import Comparison, Finding
+    from context_telemetry.contract.model import Level
 
 _SAID_AGAIN = 1800.0
 """Seconds after which the counts are said again: whoever reads them forgets what nobody says."""
@@ -25,6 +26,11 @@ _SAID_AGAIN = 1800.0
 _MOST_HELD = 64
 _MOST_REMEMBERED = 1024
 _CONTRACT, _DRIFT = "contract_broken", "schema_drift"
+_OPEN: Mapping[Level, str] = {
+    "breaking": names.DATAFACE_CONTRACT_OPEN_BREAKING,
+    "warning": names.DATAFACE_CONTRACT_OPEN_WARNING,
+    "info": names.DATAFACE_CONTRACT_OPEN_INFO,
+}
 
 
 class _Key(NamedTuple):
@@ -38,7 +44,7 @@ class _Key(NamedTuple):
 class _Told(NamedTuple):
     """What was said of a finding, and the source without which nothing new is known of it."""
 
-    level: str
+    level: Level
     consumers: int
     served: int | None
     source: str | None
@@ -71,13 +77,13 @@ class Said:
         """
         if self._counts is None and not _has_something(comparison):
             return
-        self._say_counts(comparison)
         found = {_Key(each.reason, each.rule, each.object): _told(each) for each in comparison.findings}
         unknown = {
             key: told
             for key, told in self._open.items()
             if key not in found and _is_unknown(key, told, comparison)
         }
+        self._say_counts(comparison, unknown)
         for key, told in self._open.items():
             if key not in unknown and (key not in found or found[key].level != told.level):
                 _changed(key, told, "closed")
@@ -92,14 +98,22 @@ class Said:
         """Nobody compares any more: the board forgets what this held."""
         self._hold([])
 
-    def _say_counts(self, comparison: Comparison) -> None:
+    def _say_counts(self, comparison: Comparison, unknown: Mapping[_Key, _Told]) -> None:
+        """With what was open in a source that cannot be read now; of a contract that was taken away, zeros once."""
         counts: dict[str, int] = {names.DATAFACE_CONTRACT_UNREAD: len(comparison.unread)}
-        if comparison.accepted:
-            counts[names.DATAFACE_CONTRACT_OPEN_BREAKING] = comparison.open["breaking"]
-            counts[names.DATAFACE_CONTRACT_OPEN_WARNING] = comparison.open["warning"]
-            counts[names.DATAFACE_CONTRACT_OPEN_INFO] = comparison.open["info"]
+        open_still = [
+            _OPEN[told.level] if key.reason == _CONTRACT else names.DATAFACE_CONTRACT_DRIFT
+            for key, told in unknown.items()
+            if told.source in comparison.unread
+        ]
+        was_accepted = any((self._counts or {}).get(name) for name in _OPEN.values())
+        if comparison.accepted or (was_accepted and comparison.problem is None):
+            for level, name in _OPEN.items():
+                counts[name] = comparison.open[level] + open_still.count(name)
         if comparison.drift is not None:
-            counts[names.DATAFACE_CONTRACT_DRIFT] = comparison.drift
+            counts[names.DATAFACE_CONTRACT_DRIFT] = comparison.drift + open_still.count(
+                names.DATAFACE_CONTRACT_DRIFT
+            )
         now = time.time()
         if counts == self._counts and abs(now - self._at) < _SAID_AGAIN:
             return
