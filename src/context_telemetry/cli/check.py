@@ -160,8 +160,10 @@ class Checker:
         finally:
             entry.finish()
             entry.detach()
-        if not (is_disabled() or self._place.settings.disabled):
-            self._memory.keep(_known(parts, compared))
+        self._memory.settle(_known(parts, compared))
+        delivered = self._deliver()
+        if delivered is not False and not (is_disabled() or self._place.settings.disabled):
+            self._memory.keep()
         span = entry.span.get_span_context()
         return Checked(
             self._place,
@@ -173,7 +175,7 @@ class Checker:
             recorded,
             tuple(sorted({*entry.reasons, *entry.risen})),
             format(span.trace_id, "032x") if span.is_valid else None,
-            self._deliver(),
+            delivered,
         )
 
     def _look(self, entry: Operation) -> tuple[list[Part], Compared, Recorded | None]:

@@ -28,7 +28,9 @@ class Memory:
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
         self._kept = _read(self._path)
-        self._said = Said(self._kept.get("said"), watch="check")
+        # Whoever looks now and then says each time what it found: its telemetry may go elsewhere than the last time.
+        self._said = Said(self._kept.get("said"), watch="check", again=0.0)
+        self._held: list[list[str]] = []
         held = self._kept.get("held")
         pairs = held if isinstance(held, list) else []
         board.recall(
@@ -39,10 +41,13 @@ class Memory:
         """Say what is different from what was said."""
         self._said.say(comparison)
 
-    def keep(self, is_known: Callable[[str, str], bool]) -> None:
-        """Clear what holds no more, as far as this look can tell, and remember the rest."""
-        held = [list(each) for each in board.settle(is_known)]
-        kept = {"format": _FORMAT, "said": self._said.memory(), "held": held}
+    def settle(self, is_known: Callable[[str, str], bool]) -> None:
+        """Clear what holds no more, as far as this look can tell."""
+        self._held = [list(each) for each in board.settle(is_known)]
+
+    def keep(self) -> None:
+        """Remember what was said, once it has been delivered: what has not is said again by the next run."""
+        kept = {"format": _FORMAT, "said": self._said.memory(), "held": self._held}
         if kept != self._kept:
             self._kept = kept
             _write(self._path, kept)

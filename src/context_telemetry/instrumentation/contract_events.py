@@ -54,11 +54,14 @@ class Said:
     """What was said of one project. Not thread-safe: one thread, or one process at a time, owns it.
 
     ``memory`` is what `memory` of an earlier process gave; anything else counts as nothing. ``watch`` names who tells
-    the board; empty: nobody does, as where the process ends before anything could clear.
+    the board; empty: nobody does, as where the process ends before anything could clear. The counts are said ``again``
+    after so many seconds.
     """
 
-    def __init__(self, memory: Mapping[str, Any] | None = None, *, watch: str = "") -> None:
-        self._watch = watch
+    def __init__(
+        self, memory: Mapping[str, Any] | None = None, *, watch: str = "", again: float = _SAID_AGAIN
+    ) -> None:
+        self._watch, self._again = watch, again
         self._counts, self._at, self._open = _remembered(memory)
         self._held: set[tuple[str, str]] = set()
 
@@ -115,7 +118,7 @@ class Said:
                 names.DATAFACE_CONTRACT_DRIFT
             )
         now = time.time()
-        if counts == self._counts and abs(now - self._at) < _SAID_AGAIN:
+        if counts == self._counts and abs(now - self._at) < self._again:
             return
         self._counts, self._at = counts, now
         recorder.event(names.EVENT_DATAFACE_CONTRACT_COMPARED, counts, warning=False)
