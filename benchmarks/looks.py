@@ -113,11 +113,11 @@ class Looks:
                     cpu = _cpu(process.pid)
                     found.add(side, time.perf_counter() - began, cpu - spent)
                     spent = cpu
-                    if comparison["open"]["breaking"] != len(broken):
+                    if comparison["open"]["tables"]["breaking"] != len(broken):
                         raise RuntimeError(f"a look found {comparison['open']} open")
                 for number in range(_QUESTIONS):
                     answer = ask({"id": number, "source": "shop", "sql": _sql(number % self.tables)})
-                    if bool(answer["meets"]["contract_broken"]) != (number % self.tables in broken):
+                    if ("contract_broken" in answer["reasons"]) != (number % self.tables in broken):
                         raise RuntimeError(f"a question was answered with {answer}")
                 asked.append((_cpu(process.pid) - spent) / _QUESTIONS * 1e3)
                 found.memory.setdefault("look", []).append(_peak(process.pid))
@@ -245,7 +245,7 @@ def _command(side: str, root: Path, environment: Mapping[str, str], found: _Foun
 
 @contextmanager
 def _comparator(root: Path, environment: Mapping[str, str]) -> Iterator[Any]:
-    command = [sys.executable, "-m", "context_telemetry.contract.comparator", str(root)]
+    command = [sys.executable, "-m", "context_telemetry.cli.comparator", str(root)]
     with subprocess.Popen(
         command, env=dict(environment), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:

@@ -74,6 +74,21 @@ def test_names_that_callers_make_up_are_one_reason_of_their_source_for_as_long_a
     assert held(memory) == {("layer_unavailable", "shop.invented")}
 
 
+def test_what_a_watch_tells_of_a_table_is_not_told_by_each_query_that_meets_it_and_does_not(
+    memory: Memory,
+) -> None:
+    board.told("contract_broken", "shop.main.orders.status", True, "contract")
+    for _ in range(3):
+        with operation("query.execute", source="shop") as op:
+            op.degraded("contract_broken", "failure_cached")
+        with operation("query.execute", source="shop"):
+            pass
+    assert told(memory) == [
+        ("began", "contract_broken", "shop.main.orders.status"),
+        ("began", "failure_cached", "shop"),
+    ]
+
+
 def test_what_a_source_as_a_whole_lacks_is_not_cleared_by_a_call_on_one_of_its_tables(
     memory: Memory,
 ) -> None:

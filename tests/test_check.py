@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -11,8 +12,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +27,12 @@ from contract.shops import SERVER, Accepted, Shop, accept
 from memory import Memory, attributes, recording
 from otlp_files import Call, Inner, Process
 
-from context_telemetry.cli import check, check_screen, place, served_tools
+from context_telemetry.cli import check, check_screen, place, served_tools, warehouse_connection
 from context_telemetry.cli.check import Checked, Checker, Options
 from context_telemetry.cli.check_memory import FILE
 from context_telemetry.cli.check_parts import Part
+from context_telemetry.contract.sources import SourceConfig
+from context_telemetry.contract.warehouse import Unread
 from context_telemetry.instrumentation import manifest_watch
 from context_telemetry.rehearsal.driver import Raw, plain
 from context_telemetry.rehearsal.sample import Sample
@@ -38,7 +43,9 @@ QUICK = ("--no-tools", "--no-prompts")
 OFF = Options(None, tools=False, prompts=False)
 DROPPED = "ALTER TABLE fct_orders DROP COLUMN status"
 RESTORED = "ALTER TABLE fct_orders ADD COLUMN status VARCHAR"
+STATUS = "shop.main.fct_orders.status"
 FACES = {"faces/catalog.yml", "faces/order_list.yml", "faces/orders.yml"}
+COMPARED = "dataface.contract.compared"
 HELD = """
 import duckdb, sys
 connection = duckdb.connect(sys.argv[1])
@@ -223,17 +230,46 @@ def without_dbt(shop: Shop) -> None:
     (shop.root / "target" / "manifest.json").unlink()
 
 
-def test_a_change_that_is_accepted_is_healthy(shop: Shop) -> None:
-    shop.sql(DROPPED)
+def except_status(shop: Shop, until: str = "2099-12-31") -> None:
     with shop.contract.open("a", encoding="utf-8") as contract:
         contract.write(
-            "exceptions:\n- {rule: column_removed, object: shop.main.fct_orders.status, reason: r, until: 2099-12-31}\n"
+            f"exceptions:\n- {{rule: column_removed, object: {STATUS}, reason: r, until: {until}}}\n"
         )
-    without_dbt(shop)
-    for face in ("orders", "order_list", "catalog"):
-        (shop.root / "faces" / f"{face}.yml").unlink()
-    checked, _ = looked(shop)
+
+
+def test_a_change_that_is_accepted_is_healthy_with_its_names_and_its_drift(shop: Shop) -> None:
+    shop.sql(DROPPED)
+    except_status(shop)
+    checked, memory = looked(shop)
     assert (checked.exit_code, checked.reasons) == (0, ())
+    assert "accepted until 2099-12-31" in part(checked, "source").found
+    assert "1 accepted until 2099-12-31" in part(checked, "drift").found
+    assert attributes(memory.span("check.run"))["dataface.outcome"] == "ok"
+    assert {name.until for name in checked.compared.not_there} == {date(2099, 12, 31)}
+    done = run(shop, *QUICK)
+    assert done.returncode == 0
+    assert "accepted until 2099-12-31: r" in done.stdout
+
+
+def test_an_exception_covers_its_own_object_alone(shop: Shop) -> None:
+    shop.sql(DROPPED, "ALTER TABLE fct_orders DROP COLUMN payment_method")
+    except_status(shop)
+    checked, _ = looked(shop)
+    assert checked.exit_code == 1
+    assert {"contract_broken", "schema_drift"} <= set(checked.reasons)
+    assert "1 accepted until 2099-12-31" in part(checked, "drift").found
+    face = (shop.root / "faces" / "orders.yml").read_text("utf-8").replace("status", "stat")
+    shop.sql("ALTER TABLE fct_orders ADD COLUMN payment_method VARCHAR")
+    (shop.root / "faces" / "orders.yml").write_text(face, "utf-8")
+    checked, _ = looked(shop)
+    assert (checked.exit_code, checked.reasons) == (1, ("object_unknown",))
+
+
+def test_an_exception_that_is_over_covers_nothing(shop: Shop) -> None:
+    shop.sql(DROPPED)
+    except_status(shop, "2020-01-01")
+    checked, _ = looked(shop)
+    assert (checked.exit_code, checked.reasons) == (1, ("contract_broken", "object_unknown", "schema_drift"))
 
 
 def test_a_change_that_hits_nobody_is_healthy(shop: Shop) -> None:
@@ -243,11 +279,13 @@ def test_a_change_that_hits_nobody_is_healthy(shop: Shop) -> None:
     assert (checked.exit_code, checked.reasons) == (0, ())
 
 
-def test_a_warehouse_that_is_not_what_the_manifest_declares_has_drifted(shop: Shop) -> None:
+def test_drift_that_nobody_uses_is_told_and_fails_nothing(shop: Shop) -> None:
     shop.sql("ALTER TABLE daily_revenue DROP COLUMN order_count")
     checked, memory = looked(shop)
-    assert (checked.exit_code, checked.reasons) == (1, ("schema_drift",))
-    assert part(checked, "drift").state == "wrong"
+    assert (checked.exit_code, checked.reasons) == (0, ())
+    assert part(checked, "drift").found == (
+        "1 object otherwise than the manifest declares, 1 that nobody uses"
+    )
     compared = dict(memory.events)["dataface.contract.compared"]
     assert compared["dataface.contract.drift"] == 1
 
@@ -257,7 +295,7 @@ def test_a_name_that_a_new_face_gets_wrong_is_told_with_the_face(shop: Shop) -> 
     (shop.root / "faces" / "typo.yml").write_text(face, "utf-8")
     checked, memory = looked(shop)
     assert (checked.exit_code, checked.reasons) == (1, ("object_unknown",))
-    (name,) = checked.compared.nowhere
+    (name,) = checked.compared.not_there
     assert (name.source, [hit.consumer.name for hit in name.hits]) == ("shop", ["faces/typo.yml"])
     resolve = attributes(memory.span("catalog.resolve"))
     assert resolve["dataface.catalog.unresolved"] == 1
@@ -276,10 +314,44 @@ def test_without_a_contract_a_dropped_column_is_told_by_the_faces_that_use_it(sh
     shop.sql(DROPPED)
     checked, _ = looked(shop)
     assert (checked.exit_code, checked.reasons) == (1, ("object_unknown", "schema_drift"))
-    assert {hit.consumer.name for each in checked.compared.nowhere for hit in each.hits} == {
+    assert {hit.consumer.name for each in checked.compared.not_there for hit in each.hits} == {
         "faces/orders.yml",
         "faces/order_list.yml",
     }
+
+
+def test_a_face_that_cannot_be_read_is_wrong_and_named(shop: Shop) -> None:
+    (shop.root / "faces" / "orders.yml").write_text("queries: [\n", "utf-8")
+    checked, memory = looked(shop)
+    assert (checked.exit_code, checked.reasons) == (1, ("face_unreadable",))
+    assert "faces/orders.yml" in part(checked, "faces").found
+    assert attributes(memory.span("check.run"))["dataface.degradation.reasons"] == ("face_unreadable",)
+    done = run(shop, *QUICK)
+    assert done.returncode == 1
+    assert "faces/orders.yml" in done.stdout
+    assert "face_unreadable: `dft validate` the faces" in done.stdout
+    assert said(memory, "dataface.degradation") == [("face_unreadable", "began")]
+
+
+def test_a_source_that_is_configured_no_more_is_one_change_with_all_who_use_it(shop: Shop) -> None:
+    (shop.root / "dataface.yml").write_text("sources: {}\n", "utf-8")
+    checked, _ = looked(shop)
+    assert (checked.exit_code, checked.reasons) == (1, ("contract_broken",))
+    assert checked.compared.report is not None
+    (gone,) = checked.compared.report.changes
+    assert (gone.change.rule, gone.change.object) == ("source_removed", "source shop")
+    assert {hit.consumer.name for hit in gone.hits} > FACES
+    assert (part(checked, "drift").state, part(checked, "drift").found) == ("absent", "no source was read")
+
+
+def test_whoever_is_hit_by_a_name_is_listed_up_to_a_number(shop: Shop) -> None:
+    face = (shop.root / "faces" / "orders.yml").read_text("utf-8").replace("fct_orders", "fct_order")
+    for number in range(40):
+        (shop.root / "faces" / f"typo{number}.yml").write_text(face, "utf-8")
+    done = run(shop, *QUICK)
+    assert "40 dashboards" in done.stdout
+    assert len([line for line in done.stdout.splitlines() if "faces/typo" in line]) < 40
+    assert "more" in done.stdout.splitlines()[-1]
 
 
 # -- the manifest ---------------------------------------------------------------------------------
@@ -326,6 +398,7 @@ def test_a_file_that_a_writer_holds_is_unknown_and_it_is_told_who_holds_it(shop:
         done = run(shop, *QUICK)
         assert done.returncode == 3
         assert f"the process {writer.pid}" in done.stdout
+        assert "layer_unavailable: wait until that process is done, or end it" in done.stdout
         resolve = next(span for span in spans_in(shop.state) if span.name == "catalog.resolve")
         assert (resolve.outcome, resolve.attributes["error.type"]) == ("failed", "IOException")
         assert resolve.reasons == {"layer_unavailable"}
@@ -347,6 +420,40 @@ def holding(shop: Shop) -> Iterator[subprocess.Popen[str]]:
             yield writer
         finally:
             writer.communicate("")
+
+
+def _gone(database: Path) -> None:
+    database.unlink()
+
+
+def _cut(database: Path) -> None:
+    database.write_bytes(b"cut")
+
+
+def _folder(database: Path) -> None:
+    database.unlink()
+    database.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why", "advice"),
+    [
+        (_gone, "the file is not there", "build it (`dbt build`)"),
+        (_cut, "the file is no DuckDB database", "put the file back"),
+        (_folder, "a folder is in the place of the file", "put the file back"),
+    ],
+)
+def test_a_warehouse_that_only_a_repair_brings_back_is_wrong_with_what_to_do(
+    shop: Shop, spoil: Callable[[Path], None], why: str, advice: str
+) -> None:
+    spoil(shop.root / "shop.duckdb")
+    checked, memory = looked(shop)
+    assert (checked.exit_code, checked.reasons) == (1, ("layer_unavailable",))
+    source = part(checked, "source")
+    assert (source.state, source.found) == ("wrong", f"cannot be read: {why}")
+    assert attributes(memory.span("catalog.resolve"))["dataface.outcome"] == "failed"
+    done = run(shop, *QUICK)
+    assert f"layer_unavailable: {advice}" in done.stdout
 
 
 def test_what_is_broken_decides_before_what_cannot_be_looked_at(shop: Shop) -> None:
@@ -372,11 +479,30 @@ def test_a_project_file_with_a_mistake_is_unknown_and_named(shop: Shop) -> None:
 def test_a_source_that_was_left_out_of_the_contract_is_not_asked(shop: Shop) -> None:
     with (shop.root / "dataface.yml").open("a", encoding="utf-8") as configured:
         configured.write("  lake:\n    type: duckdb\n    path: lake.duckdb\n")
-    assert looked(shop)[0].exit_code == 3
+    assert looked(shop)[0].exit_code == 1
     assert shop.run("snapshot", "--without", "lake").exit_code == 0
     checked, memory = looked(shop)
     assert checked.exit_code == 0
     assert len([span for span in memory.spans if span.name == "catalog.resolve"]) == 1
+
+
+def test_a_warehouse_that_is_no_file_and_was_left_out_is_asked_nothing(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def refuse(config: SourceConfig, _query: str) -> list[Any]:
+        asked.append(config.name)
+        raise Unread("not reached from here")
+
+    monkeypatch.setattr(warehouse_connection, "fetch_for", lambda _root: refuse)
+    with (shop.root / "dataface.yml").open("a", encoding="utf-8") as configured:
+        configured.write("  lake: {type: postgres, host: db7, user: reader, dbname: lake}\n")
+    assert shop.run("snapshot", "--without", "lake").exit_code == 0
+    assert asked == []
+    checked, _ = looked(shop)
+    assert (checked.exit_code, asked) == (0, [])
+    assert [each.state for each in checked.parts if each.name == "lake"] == ["absent"]
 
 
 def test_a_server_that_does_not_list_its_tools_is_wrong(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -431,6 +557,53 @@ def test_what_was_not_looked_at_is_not_over(shop: Shop) -> None:
     assert said(again, "dataface.degradation") == [("layer_unavailable", "cleared")]
 
 
+@pytest.mark.parametrize("options", [OFF, Options(None, prompts=False)], ids=["not asked", "does not answer"])
+def test_a_tool_that_was_broken_is_not_mended_by_a_look_that_knows_no_tools(
+    shop: Shop, options: Options
+) -> None:
+    shop.tools(lambda tools: tools.pop("execute_query"))
+    first, broken = looked(shop, Options(None, prompts=False))
+    assert first.exit_code == 1
+    assert said(broken, "dataface.contract.changed") == [("contract_broken", "opened")]
+    parts = [each["dataface.contract.part"] for name, each in broken.events if name == COMPARED]
+    assert sorted(parts) == ["tables", "tools"]
+    shop.lists.write_text("no list", "utf-8")
+    checked, memory = looked(shop, options)
+    assert checked.compared.comparison is not None
+    assert "tools" not in checked.compared.comparison.open
+    assert said(memory, "dataface.contract.changed") == []
+    assert [each["dataface.contract.part"] for name, each in memory.events if name == COMPARED] == ["tables"]
+    assert ("contract_broken", "cleared") not in said(memory, "dataface.degradation")
+
+
+def test_what_was_not_delivered_is_said_again_by_the_next_look_of_the_same_process(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed, degraded = "dataface.contract.changed", "dataface.degradation"
+    with recording() as memory:
+        checker = Checker(place.find(shop.root, shop.state), OFF)
+
+        def look(delivered: bool) -> tuple[list[tuple[Any, ...]], ...]:
+            """What is said by one look more."""
+            before = [said(memory, name) for name in (changed, degraded)]
+            monkeypatch.setattr(checker, "_deliver", lambda: delivered)
+            checker.look()
+            after = [said(memory, name) for name in (changed, degraded)]
+            return tuple(
+                sorted((Counter(new) - Counter(old)).elements())
+                for new, old in zip(after, before, strict=True)
+            )
+
+        look(True)
+        shop.sql(DROPPED)
+        told = look(False)
+        assert told[0] == [("contract_broken", "opened"), ("schema_drift", "opened")]
+        assert {state for _, state in told[1]} == {"began"}
+        assert look(False) == told
+        assert look(True) == told
+        assert look(True) == ([], [])
+
+
 def test_a_memory_that_cannot_be_read_or_written_stops_no_look(shop: Shop) -> None:
     folder = project_folder(shop.state, shop.root)
     folder.mkdir(parents=True)
@@ -462,6 +635,21 @@ def test_a_sink_that_does_not_answer_changes_no_verdict_and_is_told(shop: Shop) 
     assert (done.returncode, document["delivered"]) == (0, False)
     assert "could not be delivered to the Collector" in done.stderr
     assert took < 60.0
+
+
+def test_a_sink_that_is_not_there_is_told_in_one_line_of_ours(shop: Shop) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    began = time.monotonic()
+    done = run(
+        shop, "--json", *QUICK, OTEL_EXPORTER_OTLP_ENDPOINT=address, OTEL_EXPORTER_OTLP_PROTOCOL="grpc"
+    )
+    took = time.monotonic() - began
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert "could not be delivered to the Collector within 3 s" in line
+    assert took < json.loads(done.stdout)["seconds"] + 5.0
 
 
 def test_a_state_folder_that_cannot_be_written_changes_no_verdict_and_is_told(shop: Shop) -> None:
@@ -646,6 +834,52 @@ def test_a_prompt_of_another_release_than_the_installed_one_is_not_built(
 @pytest.mark.parametrize("wrong", [("--every", "0"), ("--since", "soon"), ("--project", "/nowhere")])
 def test_wrong_usage_has_a_code_of_its_own(shop: Shop, wrong: tuple[str, ...]) -> None:
     assert run(shop, *wrong).returncode == 2
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_look_that_fails_prints_that_nothing_is_known(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    def fail(_checker: Checker) -> Checked:
+        raise ZeroDivisionError("of ours")
+
+    whole = check_screen.document(looked(shop)[0])
+    monkeypatch.setattr(Checker, "look", fail)
+    monkeypatch.setattr(check, "_observed", lambda _place: nullcontext())
+    assert check.once(place.find(shop.root, shop.state), OFF, as_json=as_json) == 3
+    told = capsys.readouterr().out
+    assert "could not be looked at: ZeroDivisionError" in told
+    assert "of ours" not in told
+    if as_json:
+        document = json.loads(told)
+        assert (document["state"], document["exit_code"], document["delivered"]) == ("unknown", 3, None)
+        assert document.keys() == whole.keys()
+
+
+def test_what_is_looked_at_is_told_on_a_terminal_and_never_beside_the_document(shop: Shop) -> None:
+    leads, follows = pty.openpty()
+    told: list[bytes] = []
+
+    def read() -> None:
+        with suppress(OSError):
+            while chunk := os.read(leads, 4096):
+                told.append(chunk)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    done = subprocess.run(
+        command("--json", *QUICK),
+        cwd=shop.root,
+        env=environment(shop),
+        stdout=subprocess.PIPE,
+        stderr=follows,
+    )
+    os.close(follows)
+    reader.join(10)
+    os.close(leads)
+    assert json.loads(done.stdout)["state"] == "healthy"
+    assert b"looking at" in b"".join(told)
+    assert "looking at" not in run(shop, *QUICK).stderr
 
 
 def test_every_key_of_the_document_is_in_the_page(shop: Shop) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from otlp_files import Call, Process, healthy, not_there, substituted, write_troubled
 
+from context_telemetry.conventions import names
 from context_telemetry.health import INDICATORS
 from context_telemetry.settings import project_folder
 
@@ -113,7 +114,7 @@ def test_the_status_document_keeps_its_schema(shop: Shop) -> None:
     found = asked(shop, "status")
     assert found["schema"] == "context-telemetry.status/1"
     assert sorted(found) == [
-        "ages", "artifacts", "cut_lines", "durations", "exit_code", "folder", "generated_at", "indicators",
+        "ages", "artifacts", "checks", "cut_lines", "durations", "exit_code", "folder", "generated_at", "indicators",
         "payloads", "processes", "project", "reason", "reasons", "schema", "served", "since", "state",
         "traffic", "unreadable", "window_seconds",
     ]  # fmt: skip
@@ -149,6 +150,66 @@ def reason_rows(shop: Shop, columns: int | None) -> list[list[str]]:
     lines = ct(shop, "status", columns=columns).stdout.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("reason "))
     return [line.split() for line in lines[start : start + 3]]
+
+
+def test_checks_stand_in_a_line_of_their_own_below_what_calls_met(shop: Shop) -> None:
+    process = Process(shop.folder)
+    process.call(substituted(60.0))
+    for ago in (50.0, 40.0, 30.0):
+        process.call(
+            Call(
+                ago=ago, operation="check.run", method="", surface="cli",
+                outcome="degraded", reasons=("schema_drift",),
+            )
+        )  # fmt: skip
+    process.flush()
+    lines = ct(shop, "status", columns=None).stdout.splitlines()
+    (told,) = [line for line in lines if line.startswith("3 checks")]
+    assert "3 not well: schema_drift" in told
+    assert [line for line in lines if "schema_drift" in line] == [told]
+    found = asked(shop, "status")
+    assert [each["reason"] for each in found["reasons"]] == ["source_substituted"]
+    assert (found["checks"]["count"], found["checks"]["reasons"]) == (3, ["schema_drift"])
+
+
+def test_where_checks_alone_were_recorded_the_screen_says_so(shop: Shop) -> None:
+    process = Process(shop.folder)
+    process.call(Call(operation="check.run", method="", surface="cli"))
+    process.flush()
+    told = ct(shop, "status", columns=None).stdout
+    assert "checks alone were recorded" in told
+    assert "1 check  last " in told
+
+
+def test_a_trace_names_what_had_changed_by_then(shop: Shop) -> None:
+    process = Process(shop.folder)
+    ids = [
+        process.call(Call(ago=ago, outcome="degraded", reasons=("contract_broken", "all_charts_failed")))
+        for ago in (100.0, 40.0)
+    ]
+    for what, state, level, ago in (
+        ("shop.main.fct_orders.status", "opened", "breaking", 60.0),
+        ("shop.main.fct_orders.note", "opened", "info", 60.0),
+        ("shop.main.fct_orders.total", "opened", "breaking", 60.0),
+        ("shop.main.fct_orders.total", "closed", "breaking", 50.0),
+        ("shop.main.dim_customers", "opened", "breaking", 10.0),
+    ):
+        process.event(
+            names.EVENT_DATAFACE_CONTRACT_CHANGED,
+            {
+                names.DATAFACE_CONTRACT_RULE: "column_removed",
+                names.DATAFACE_CONTRACT_LEVEL: level,
+                names.DATAFACE_CONTRACT_OBJECT: what,
+                names.DATAFACE_CONTRACT_STATE: state,
+                names.DATAFACE_DEGRADATION_REASON: "contract_broken",
+            },
+            ago=ago,
+        )
+    process.flush()
+    before, after = (ct(shop, "trace", each, columns=None).stdout for each in ids)
+    assert "changed then" not in before
+    assert "changed then: shop.main.fct_orders.status\n" in after
+    assert "open the trace" not in after
 
 
 def test_the_reasons_say_where_they_were_met_when_there_is_more_than_one_surface(shop: Shop) -> None:

@@ -26,8 +26,8 @@ from opentelemetry import trace
 from test_on_contract import BOTH, STATUS, asks, change, changes, compared, eventually, watched
 
 from context_telemetry import operation, surface
-from context_telemetry.contract.comparison import compare
 from context_telemetry.contract.impact import Recorded
+from context_telemetry.contract.look import compare
 from context_telemetry.contract.model import Consumer
 from context_telemetry.conventions import names
 from context_telemetry.conventions.check import check, unused

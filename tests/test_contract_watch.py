@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
 import duckdb
 import pytest
 from conftest import WATCH, Observed
-from contract.looks import accept
+from contract.looks import accept, held
 from memory import Memory, recording
 
 from context_telemetry import operation
-from context_telemetry.contract.comparison import Comparison, Finding
+from context_telemetry.contract.comparison import Comparison, Finding, Part, to_json
 from context_telemetry.contract.model import Level, TableKey
 from context_telemetry.conventions import names
-from context_telemetry.instrumentation import contract_watch
+from context_telemetry.instrumentation import comparator_process, contract_watch
 from context_telemetry.instrumentation.contract_events import Said
 from context_telemetry.observe import board, failsafe
 from context_telemetry.observe import project as served
@@ -57,7 +61,7 @@ def comparators(project: Path) -> list[int]:
         ["ps", "-ww", "-eo", "pid=,args="], capture_output=True, text=True, check=True
     ).stdout
     lines = [line.split(maxsplit=1) for line in listed.splitlines()]
-    return [int(pid) for pid, args in lines if "contract.comparator" in args and args.endswith(str(project))]
+    return [int(pid) for pid, args in lines if "cli.comparator" in args and args.endswith(str(project))]
 
 
 # -- a server --------------------------------------------------------------------------------------
@@ -92,6 +96,11 @@ def test_a_server_says_what_its_calls_meet_and_answers_as_ever(project: Path, ob
         ("dataface.contract.changed", "WARN"): 1,
         ("dataface.contract.changed", "INFO"): 1,
     }
+    (opened,) = [
+        each.attributes for each in watched.events if each.severity == "WARN" and ".changed" in each.name
+    ]
+    assert "faces/orders.yml" in opened[names.DATAFACE_CONTRACT_FACES]
+    assert opened[names.DATAFACE_CONTRACT_SERVED] == 0  # the history has the queries, and no face
     assert comparators(project) == []
 
 
@@ -229,6 +238,208 @@ def test_questions_beyond_what_can_wait_are_dropped_and_counted(monkeypatch: pyt
     assert failsafe.drops()["contract questions"] - before == 3
 
 
+def test_a_warehouse_that_was_locked_is_looked_at_again_though_its_file_is_the_same(
+    host: tuple[Path, Memory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, memory = host
+    monkeypatch.setattr(contract_watch, "_LOOK_UNREAD", 1.0)
+
+    def unread() -> list[Any]:
+        return [
+            each[names.DATAFACE_CONTRACT_UNREAD]
+            for name, each in memory.events
+            if name == names.EVENT_DATAFACE_CONTRACT_COMPARED
+        ]
+
+    with held(project / "shop.duckdb") as pid:
+        before = (project / "shop.duckdb").stat()
+        asks(project, STATUS)
+        eventually(lambda: unread() == [1])
+        os.kill(pid, signal.SIGKILL)
+    assert (project / "shop.duckdb").stat().st_mtime_ns == before.st_mtime_ns
+    eventually(lambda: unread() == [1, 0])
+
+
+class Fake:
+    """A comparator process that finds what it is told to, and notes what it was asked."""
+
+    found: Any = None
+    fails: Any = None
+
+    def __init__(self, *place: Any) -> None:
+        self.place, self.abandoned, self.ended = place, False, False
+        started.append(self)
+
+    def ask(self, message: Any, seconds: float) -> dict[str, Any]:
+        asked.append(message)
+        if Fake.fails is not None:
+            fails, Fake.fails = Fake.fails, None
+            raise fails
+        if "look" in message:
+            return {"comparison": to_json(Fake.found)}
+        return {"id": message["id"], "reasons": [], "unknown": [message["sql"]]}
+
+    def abandon(self) -> None:
+        self.abandoned = True
+
+    def end(self) -> None:
+        self.ended = True
+
+
+started: list[Fake] = []
+asked: list[Any] = []
+
+
+@pytest.fixture
+def watch(tmp_path: Path, memory: Memory, monkeypatch: pytest.MonkeyPatch) -> Iterator[contract_watch._Watch]:
+    """A watch without a thread: the test goes its rounds."""
+    started.clear()
+    asked.clear()
+    monkeypatch.setattr(Fake, "found", comparison())
+    monkeypatch.setattr(Fake, "fails", None)
+    monkeypatch.setattr(contract_watch, "ComparatorProcess", Fake)
+    watch = contract_watch._Watch()
+    monkeypatch.setattr(watch, "_start", lambda: None)
+    served.opened(tmp_path, "shop")
+    yield watch
+    served.forget()
+    board.forget()
+
+
+def question(watch: contract_watch._Watch, sql: str) -> Operation:
+    op = Operation("query.execute")
+    watch.asked(op, ("sql", "shop", sql))
+    return op
+
+
+def looks() -> int:
+    return sum("look" in message for message in asked)
+
+
+def lost() -> int:
+    return failsafe.drops().get("contract questions", 0)
+
+
+def told_unknown(memory: Memory) -> int:
+    return sum(
+        each[names.DATAFACE_REFERENCE_COUNT]
+        for name, each in memory.events
+        if name == names.EVENT_DATAFACE_REFERENCE_UNKNOWN
+    )
+
+
+def test_on_a_new_day_is_looked_again_for_an_exception_may_have_ended(
+    watch: contract_watch._Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Tomorrow(date):
+        @classmethod
+        def today(cls) -> Any:
+            return date.today() + timedelta(days=1)
+
+    watch._round()
+    watch._round()
+    assert looks() == 1
+    monkeypatch.setattr(contract_watch, "date", Tomorrow)
+    watch._round()
+    watch._round()
+    assert looks() == 2
+
+
+def test_after_half_an_hour_is_looked_again_and_the_counts_are_said_again(
+    watch: contract_watch._Watch, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch._round()
+    passed = contract_watch._LOOK_LATEST + 1.0
+    real, wall = time.monotonic, time.time
+    monkeypatch.setattr(time, "monotonic", lambda: real() + passed)
+    monkeypatch.setattr(time, "time", lambda: wall() + passed)
+    watch._round()
+    watch._round()
+    assert looks() == 2
+    assert breaking(memory) == [0, 0]
+
+
+def test_while_something_is_broken_questions_wake_it_and_files_are_looked_at_once_a_second(
+    watch: contract_watch._Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Fake, "found", replace(comparison(finding()), files=("/nowhere",)))
+    watch._round()
+    stats: list[str] = []
+    monkeypatch.setattr(contract_watch, "identity_of", stats.append)
+    for number in range(50):
+        question(watch, f"select {number}")
+        assert watch._wake.is_set()
+        watch._round()
+    assert len(asked) == 51
+    assert len(stats) <= 1
+
+
+def test_a_look_may_take_longer_than_a_question(
+    host: tuple[Path, Memory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, memory = host
+    monkeypatch.setattr(contract_watch, "_ANSWER_SECONDS", 0.0)
+    asks(project, STATUS)
+    eventually(lambda: compared(memory))
+
+
+def test_questions_that_nobody_answers_are_dropped_and_counted(watch: contract_watch._Watch) -> None:
+    before = lost()
+    question(watch, "select 1")
+    Fake.fails = comparator_process.Silent()
+    watch._round()
+    assert started[0].ended
+    assert lost() - before == 1
+    question(watch, "select 2")
+    assert lost() - before == 2
+
+
+def test_of_more_text_than_is_kept_each_question_is_answered_all_the_same(
+    watch: contract_watch._Watch, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contract_watch, "_MOST_TEXT", 30)
+    before = lost()
+    for number in range(5):
+        question(watch, f"nowhere_{number}")
+    watch._round()
+    assert told_unknown(memory) == 5
+    assert lost() == before
+
+
+def test_one_that_ended_by_itself_is_let_go_of_and_another_one_answers(
+    watch: contract_watch._Watch, memory: Memory
+) -> None:
+    watch._round()
+    question(watch, "nowhere")
+    Fake.fails = comparator_process.Ended()
+    watch._round()
+    assert [each.abandoned for each in started] == [True, False]
+    assert told_unknown(memory) == 1
+
+
+def test_it_is_told_where_local_files_are(watch: contract_watch._Watch, tmp_path: Path) -> None:
+    served.keep_state(lambda root: root / "state")
+    watch._round()
+    assert started[0].place == (tmp_path, tmp_path / "state")
+
+
+def test_a_thread_that_cannot_start_is_started_by_a_later_question(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = contract_watch._Watch()
+    ran = threading.Event()
+    monkeypatch.setattr(watch, "_run", ran.set)
+
+    def fails(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fails)
+        question(watch, "select 1")
+    question(watch, "select 2")
+    assert ran.wait(10.0)
+
+
 _HOST = """
     import os, sys, time
     from pathlib import Path
@@ -255,6 +466,16 @@ def start(project: Path, program: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", text, str(project)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
+
+
+def test_where_there_is_no_python_to_start_nothing_is_asked_and_nothing_counts_as_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a program that was frozen: it is the host itself that would be started."""
+    monkeypatch.setattr(sys, "executable", "/opt/host/bin/host")
+    contract_watch.enable(True)
+    assert not contract_watch.is_on()
+    assert "there is no Python here" in capsys.readouterr().err
 
 
 @_posix
@@ -300,12 +521,22 @@ def test_a_host_that_exits_leaves_none_and_writes_nothing(project: Path) -> None
 
 def finding(rule: str = "column_removed", level: Any = "breaking", source: str = "shop") -> Finding:
     table = TableKey(source, "main", "orders")
-    return Finding("contract_broken", rule, level, f"{source}.main.orders.status", 2, None, table, "status")
+    face = ("faces/orders.yml",)
+    return Finding(
+        "contract_broken", rule, level, f"{source}.main.orders.status", 2, 7, table, "status", face
+    )
 
 
-def comparison(*findings: Finding, **other: Any) -> Comparison:
-    open_now = Counter(each.level for each in findings)
-    levels: dict[Level, int] = {level: open_now[level] for level in get_args(Level)}
+TOOL = Finding("contract_broken", "tool_removed", "breaking", "tool docs", 1, None, None, None)
+DRIFT = replace(finding("column_missing", "warning"), reason="schema_drift")
+
+
+def comparison(*findings: Finding, parts: tuple[Part, ...] = ("tables",), **other: Any) -> Comparison:
+    """``parts`` are those that were compared."""
+    counted = Counter((each.part, each.level) for each in findings if each.reason == "contract_broken")
+    levels: dict[Part, dict[Level, int]] = {
+        part: {level: counted[part, level] for level in get_args(Level)} for part in parts
+    }
     facts = {
         "accepted": True,
         "problem": None,
@@ -314,7 +545,7 @@ def comparison(*findings: Finding, **other: Any) -> Comparison:
         "unread": {},
         **other,
     }
-    return Comparison(open=levels, findings=findings, files=(), **facts)
+    return Comparison(open=levels if facts["accepted"] else {}, findings=findings, files=(), **facts)
 
 
 @pytest.fixture
@@ -334,12 +565,12 @@ def said(memory: Memory) -> list[str]:
     return states
 
 
-def breaking(memory: Memory) -> list[Any]:
-    """How many breaking changes each comparison said were open."""
+def breaking(memory: Memory, part: str = "tables") -> list[Any]:
+    """How many breaking changes of a part each comparison said were open; None where it did not say."""
     return [
         each.get(names.DATAFACE_CONTRACT_OPEN_BREAKING)
         for name, each in memory.events
-        if name == names.EVENT_DATAFACE_CONTRACT_COMPARED
+        if name == names.EVENT_DATAFACE_CONTRACT_COMPARED and each[names.DATAFACE_CONTRACT_PART] == part
     ]
 
 
@@ -382,12 +613,84 @@ def test_what_is_open_in_a_source_that_cannot_be_read_still_counts(memory: Memor
     assert breaking(memory) == [2, 2, 1]
 
 
+LOCKED: dict[str, Any] = {"unread": {"shop": "a process has it open for writing"}}
+BOTH_PARTS: tuple[Part, ...] = ("tables", "tools")
+
+
+def test_who_cannot_read_a_source_does_not_say_that_nothing_is_open(memory: Memory) -> None:
+    """A server never asks a remote warehouse: its zero would clear what a check has said."""
+    Said().say(comparison(**LOCKED))
+    assert breaking(memory) == [None]
+    assert memory.points().get(names.METRIC_DATAFACE_CONTRACT_OPEN) is None
+
+
+def test_a_restart_while_the_file_is_locked_clears_nothing(memory: Memory) -> None:
+    Said().say(comparison(finding()))
+    restarted = Said()
+    restarted.say(comparison(**LOCKED))
+    restarted.say(comparison(finding()))
+    restarted.say(comparison())
+    assert breaking(memory) == [1, None, 1, 0]
+
+
+def test_who_said_that_something_is_open_says_when_it_is_not_though_another_source_cannot_be_read(
+    memory: Memory,
+) -> None:
+    teller = Said()
+    unread: dict[str, Any] = {"unread": {"crm": "is a server"}}
+    teller.say(comparison(finding(), **unread))
+    teller.say(comparison(**unread))
+    assert breaking(memory) == [1, 0]
+
+
+def test_a_check_without_tools_closes_no_change_of_a_tool_and_says_nothing_of_tools(memory: Memory) -> None:
+    full = Said(again=0.0)
+    full.say(comparison(TOOL, parts=BOTH_PARTS))
+    less = Said(full.memory(), again=0.0)
+    less.say(comparison())
+    assert breaking(memory, "tools") == [1]
+    assert breaking(memory) == [0, 0]
+    assert said(memory) == ["breaking opened"]
+    again = Said(less.memory(), again=0.0)
+    again.say(comparison(parts=BOTH_PARTS))
+    assert breaking(memory, "tools") == [0]
+    assert said(memory) == ["breaking closed"]
+
+
+def test_a_server_says_nothing_of_tools(memory: Memory) -> None:
+    Said().say(comparison(finding()))
+    assert breaking(memory, "tools") == []
+
+
 def test_of_a_contract_that_is_taken_away_nothing_stays_open(memory: Memory) -> None:
     teller = Said()
-    teller.say(comparison(finding()))
+    teller.say(comparison(finding(), TOOL, parts=BOTH_PARTS))
     teller.say(comparison(accepted=False))
     assert breaking(memory) == [1, 0]
-    assert said(memory) == ["breaking opened", "breaking closed"]
+    assert breaking(memory, "tools") == [1, 0]
+    assert said(memory) == ["breaking opened"] * 2 + ["breaking closed"] * 2
+
+
+def test_drift_is_not_closed_while_the_project_cannot_be_read(memory: Memory) -> None:
+    teller = Said()
+    teller.say(comparison(DRIFT, drift=1))
+    said(memory)
+    teller.say(comparison(accepted=False, problem="dataface.yml: line 3"))
+    assert said(memory) == []
+    teller.say(comparison(drift=0))
+    assert said(memory) == ["warning closed"]
+
+
+def test_a_change_is_said_with_the_faces_that_rely_on_it_and_how_often_they_were_served(
+    memory: Memory,
+) -> None:
+    first = Said()
+    first.say(comparison(finding()))
+    Said(json.loads(json.dumps(first.memory()))).say(comparison())
+    told = [each for name, each in memory.events if name == names.EVENT_DATAFACE_CONTRACT_CHANGED]
+    assert [(each[names.DATAFACE_CONTRACT_FACES], each[names.DATAFACE_CONTRACT_SERVED]) for each in told] == [
+        (("faces/orders.yml",), 7)
+    ] * 2
 
 
 def test_a_difference_that_becomes_worse_is_closed_as_what_it_was_and_opened_as_what_it_is(
@@ -408,7 +711,7 @@ def test_counts_are_said_again_after_half_an_hour(memory: Memory, monkeypatch: p
     assert len([name for name, _ in memory.events if name == names.EVENT_DATAFACE_CONTRACT_COMPARED]) == 2
 
 
-def test_what_holds_stands_on_the_board_until_it_is_gone_or_nobody_compares(memory: Memory) -> None:
+def test_what_holds_stands_on_the_board_until_it_is_gone(memory: Memory) -> None:
     def told() -> list[str]:
         states = [
             each["dataface.degradation.state"]
@@ -423,14 +726,14 @@ def test_what_holds_stands_on_the_board_until_it_is_gone_or_nobody_compares(memo
     assert told() == ["began"]
     teller.say(comparison())
     assert told() == ["cleared"]
-    teller.say(comparison(finding()))
-    teller.leave()
-    assert told() == ["began", "cleared"]
     board.forget()
 
 
-def test_a_memory_that_is_none_counts_as_nothing() -> None:
-    assert Said({"open": 5}).memory() == Said().memory()
+@pytest.mark.parametrize(
+    "memory", [{"open": 5}, {"counts": {"tables": 5}, "at": {"tables": 1.0}, "open": []}, {"counts": []}]
+)
+def test_a_memory_that_is_none_counts_as_nothing(memory: dict[str, Any]) -> None:
+    assert Said(memory).memory() == Said().memory()
 
 
 def test_nothing_is_said_where_there_never_was_anything_to_compare_with(memory: Memory) -> None:

@@ -149,16 +149,18 @@ def of_series(asked: list[bytes], *rows: tuple[str, dict[str, str], str]) -> Ans
 
 def test_what_is_open_is_what_every_project_said_last_and_the_broken_ones_are_named() -> None:
     level = {"dataface_contract_level": "breaking", "deployment_environment_name": "production"}
+    part = "dataface_contract_part"
     asked: list[bytes] = []
     answer = of_series(
         asked,
-        ("dataface_contract_open", {**level, "service_namespace": "shop"}, "2"),
-        ("dataface_contract_open", {**level, "service_namespace": "stock"}, "0"),
+        ("dataface_contract_open", {**level, "service_namespace": "shop", part: "tables"}, "2"),
+        ("dataface_contract_open", {**level, "service_namespace": "shop", part: "tools"}, "1"),
+        ("dataface_contract_open", {**level, "service_namespace": "stock", part: "tables"}, "0"),
     )
     with server(answer, asked) as url:
         found = {each.indicator.name: each for each in evaluate(Fleet(url, 60.0), Limits()).findings}
     contract = found["contract_open"]
-    assert (contract.state, contract.value, contract.detail) == ("unhealthy", 2.0, "shop 2")
+    assert (contract.state, contract.value, contract.detail) == ("unhealthy", 3.0, "shop 3")
     (of_contract,) = (query for body in asked if "contract_open" in (query := query_of(body)))
     assert '{dataface_contract_level="breaking"}[1d]' in of_contract  # a session of a minute says it once
 

@@ -260,9 +260,11 @@ def test_an_artefact_that_nobody_builds_any_more_is_a_ticket_whoever_serves(tmp_
     assert state(verdict(tmp_path), "artifact_age") == "healthy"
 
 
-def compared(process: Process, breaking: int | None, ago: float = 60.0, warning: int = 0) -> None:
+def compared(
+    process: Process, breaking: int | None, ago: float = 60.0, warning: int = 0, part: str = "tables"
+) -> None:
     """What a comparison with the contract says; without one that can be read, nothing of what is open."""
-    said: dict[str, int] = {names.DATAFACE_CONTRACT_UNREAD: 0}
+    said: dict[str, int | str] = {names.DATAFACE_CONTRACT_PART: part}
     if breaking is not None:
         said[names.DATAFACE_CONTRACT_OPEN_BREAKING] = breaking
         said[names.DATAFACE_CONTRACT_OPEN_WARNING] = warning
@@ -330,6 +332,21 @@ def test_the_last_word_counts_whichever_process_says_it(tmp_path: Path) -> None:
     assert of(verdict(tmp_path), "contract_open").value == 1.0
 
 
+def test_a_process_that_compares_tables_alone_clears_nothing_of_tools(tmp_path: Path) -> None:
+    """A check asks the MCP server for its tools, a server that serves does not."""
+    checks, serves = server(tmp_path, 1), server(tmp_path, 2)
+    compared(checks, 1, ago=120.0)
+    compared(checks, 2, ago=120.0, part="tools")
+    checks.flush()
+    assert of(verdict(tmp_path), "contract_open").value == 3.0
+    compared(serves, 0, ago=60.0)
+    serves.flush()
+    assert of(verdict(tmp_path), "contract_open").value == 2.0
+    compared(checks, 0, ago=30.0, part="tools")
+    checks.flush()
+    assert state(verdict(tmp_path), "contract_open") == "healthy"
+
+
 def test_what_was_said_of_a_contract_holds_for_a_day_and_is_then_not_known(tmp_path: Path) -> None:
     process = server(tmp_path / "today")
     compared(process, 2, ago=86_000.0)
@@ -395,14 +412,48 @@ def test_a_few_names_that_an_agent_guesses_are_no_fault(tmp_path: Path) -> None:
 
 
 def test_a_check_is_nobody_s_call(tmp_path: Path) -> None:
-    check = Call(
-        operation="check.run", method="", surface="cli", outcome="degraded", reasons=("contract_broken",)
-    )
+    check = checked("degraded")
     alone = verdict(recorded(tmp_path / "alone", *[check] * 60))
-    assert alone.reason.startswith("telemetry_silent")
+    assert (state(alone, "telemetry_silent"), state(alone, "degraded_ratio")) == ("unknown", "unknown")
+    well = verdict(recorded(tmp_path / "well", *[checked("ok")] * 60))
+    assert well.reason.startswith("telemetry_silent")
     beside = verdict(recorded(tmp_path / "beside", *[check] * 60, Call(surface="cli")))
     (degraded,) = [each for each in beside.findings if each.indicator.name == "degraded_ratio"]
     assert (degraded.surface, degraded.count, degraded.state) == ("cli", 1, "healthy")
+
+
+def checked(outcome: str, ago: float = 60.0) -> Call:
+    reasons = ("layer_unavailable",) if outcome == "degraded" else ()
+    return Call(ago=ago, operation="check.run", method="", surface="cli", outcome=outcome, reasons=reasons)
+
+
+@pytest.mark.parametrize("outcome", ["degraded", "failed"])
+def test_a_check_that_is_not_well_is_a_ticket_also_where_nobody_calls(tmp_path: Path, outcome: str) -> None:
+    found = verdict(recorded(tmp_path, checked(outcome, 30.0), checked("ok")))
+    finding = of(found, "checks_failing")
+    assert (finding.bad, finding.count, finding.state) == (1, 2, "unhealthy")
+    assert found.reason.startswith("checks_failing: checks keep finding something")
+
+
+def test_where_no_check_runs_or_all_are_well_nothing_is_said_of_them(tmp_path: Path) -> None:
+    bad = Call(surface="cli", outcome="degraded", reasons=("object_unknown",))
+    calls = verdict(recorded(tmp_path / "calls", bad, bad))
+    assert state(calls, "checks_failing") == "unknown"
+    assert calls.reason.startswith("degraded_ratio")
+    well = verdict(recorded(tmp_path / "well", checked("ok"), checked("ok")))
+    assert state(well, "checks_failing") == "healthy"
+
+
+def test_what_checks_find_is_a_share_of_calls_and_checks(tmp_path: Path) -> None:
+    """Six bad ones of one call would be 600 %."""
+    check = Call(
+        operation="check.run", method="", surface="cli", outcome="degraded", reasons=("manifest_stale",)
+    )
+    found = verdict(recorded(tmp_path, *[check] * 6, Call(operation="command.run", method="", surface="cli")))
+    stale = of(found, "manifest_stale")
+    assert (stale.surface, stale.bad, stale.count, stale.value) == ("cli", 6, 7, 6 / 7)
+    assert (of(found, "degraded_ratio").bad, of(found, "degraded_ratio").count) == (0, 1)
+    assert all(each.value <= 1 for each in found.findings if each.indicator.kind == "ratio" and each.value)
 
 
 def test_errors_and_drops_of_before_the_window_are_over(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,24 @@ def test_a_reason_has_its_count_its_times_and_the_last_trace(folder: Path) -> No
     assert (reason.reason, reason.surface, reason.count) == ("source_substituted", "mcp", 2)
     assert [reason.first, reason.last] == pytest.approx([NOW - 50, NOW - 10])
     assert (reason.trace_id, reason.pids) == (last, (4242,))
+
+
+def test_what_checks_find_is_told_apart_from_what_calls_meet(folder: Path) -> None:
+    assert History(folder).checks() is None
+    process = Process(folder, now=NOW)
+    process.call(substituted(50.0))
+    check = partial(Call, operation="check.run", method="", surface="cli")
+    process.call(check(ago=40.0, outcome="degraded", reasons=("schema_drift", "object_unknown")))
+    last = process.call(check(ago=30.0, outcome="degraded", reasons=("schema_drift",)))
+    process.call(check(ago=20.0))
+    process.flush()
+    history = History(folder)
+    assert [each.reason for each in history.reasons()] == ["source_substituted"]
+    seen = history.checks()
+    assert seen is not None
+    assert (seen.count, seen.not_ok, seen.reasons) == (3, 2, ("object_unknown", "schema_drift"))
+    assert seen.last == pytest.approx(NOW - 20)
+    assert seen.trace_id == last
 
 
 def test_a_reason_has_the_processes_that_met_it_the_last_one_first(folder: Path) -> None:

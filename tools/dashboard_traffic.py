@@ -47,7 +47,7 @@ PHASES: Final = (
     Phase(0.0),
     Phase(0.4, ("source_unknown_answered", "manifest_cut")),
     Phase(0.5, ("result_oversized", "model_edited")),
-    Phase(0.6, ("column_dropped", "sql_typo")),
+    Phase(0.6, ("column_dropped", "table_unknown", "sql_typo")),
     Phase(0.7),
 )
 

@@ -28,7 +28,7 @@ from context_telemetry.contract.renames import (  # noqa: E402
     TOOL_CLUES,
     Clue,
 )
-from context_telemetry.contract.rules import COLUMN_RULES, TABLE_RULES, Rule  # noqa: E402
+from context_telemetry.contract.rules import COLUMN_RULES, SOURCE_RULES, TABLE_RULES, Rule  # noqa: E402
 from context_telemetry.contract.tool_rules import (  # noqa: E402
     INPUT_RULES,
     OUTPUT_RULES,
@@ -40,7 +40,7 @@ HEAD = ("rule", "level", "direction", "who", "means")
 
 
 def page() -> str:
-    counted = len(TABLE_RULES) + len(COLUMN_RULES) + len(TOOL_RULES)
+    counted = len(SOURCE_RULES) + len(TABLE_RULES) + len(COLUMN_RULES) + len(TOOL_RULES)
     counted += len(INPUT_RULES) + len(OUTPUT_RULES) + len(RESOURCE_RULES)
     judged = [(case.name, by_us(case), by_them(case)) for case in CASES]
     return f"""# Rules of the contract
@@ -55,6 +55,12 @@ is served; *producer*: who fills a table, or sends a tool its arguments.
 
 What is not known of an object (no manifest, a warehouse that does not tell) is never a change. What cannot be
 judged is a warning, never safe.
+
+## Sources
+
+{_rules(SOURCE_RULES)}
+
+Its tables and columns make no changes of their own then.
 
 ## Tables
 

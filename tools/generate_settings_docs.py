@@ -185,7 +185,9 @@ STATUS_KEYS = {
     "`count` (what was judged), `bad` (how many of them), `minimum` (of bad ones to be judged), `too_few` (healthy "
     "only because of that), `severity`, `component` (whose owner it concerns), `measures`, `notices` (what a user of "
     "the surface notices), `detail`",
-    "reasons": "by reason and surface: `reason`, `surface`, `count`, `first`, `last`, `trace_id` (the last "
+    "checks": "looks of [`check`](check.md), which are no calls: `count`, `not_ok`, `reasons`, `last`, `trace_id` (the "
+    "last that was not well); null where there was none",
+    "reasons": "of calls, by reason and surface: `reason`, `surface`, `count`, `first`, `last`, `trace_id` (the last "
     "call), `pids` (the processes that met it, the last first), `what_to_do`",
     "served": "`count` of calls by `surface`, `client`, `operation` and `outcome`",
     "payloads": "sizes in bytes by kind (`name`) and `surface`: `count`, median `p50`, 95th percentile `p95`, "
@@ -214,9 +216,10 @@ FLEET_KEYS = {
 }
 CONTRACT_KEYS = {
     "schema": "`context-telemetry.contract/1`",
-    "exit_code": "0 it holds, 1 broken, 3 it cannot be read, or a source cannot; of `diff` 0 or 3",
+    "exit_code": "0 it holds, 1 broken, 3 it cannot be read, or a source or face cannot; of `diff` 0 or 3",
     "state": "`holds`, `broken` or `unknown`",
     "reason": "the headline, in words",
+    "problems": "why nothing could be compared, each with file, line, key and fix; then all below is null or empty",
     "project": "`name` and `root`",
     "contract": "the file, or the revision of it, that was compared with",
     "whole": "whether the whole catalogue was compared, or only what is relied on",
@@ -230,6 +233,7 @@ CONTRACT_KEYS = {
     "`table` (`source`, `schema`, `table`), `open`, `relied_on`, `who` (in words), "
     "`hits` (`kind`, `name`, `parts`, `served`), `exception` (`rule`, `object`, `reason`, `until`, `line`)",
     "unread": "sources that cannot be read: `name`, `type`, `why`",
+    "unreadable": "faces that cannot be read, and could when the contract was accepted: `name`, `why`",
     "left_out": "sources that were left out on purpose: `name`, `type`",
     "missing": "what the manifest declares and the warehouse has not: `source`, `schema`, `table`, `column`, `why`",
     "unknown": "what consumers read and could not be told: `consumer`, `part`, `why`, `missing` (a name that leads "
@@ -242,6 +246,8 @@ CONTRACT_KEYS = {
 }
 SNAPSHOT_KEYS = {
     "schema": "`context-telemetry.contract-snapshot/1`",
+    "exit_code": "0 written, or as it was; 3 nothing written",
+    "problems": "why nothing was written, each with the fix; then all below is null or empty",
     "project": "`name` and `root`",
     "generated_at": "when it was taken",
     "files": "what was written",
@@ -272,12 +278,13 @@ CHECK_KEYS = {
     "delivered": "whether the local files or the Collector took what was recorded; null where nothing is recorded",
     "window_seconds": "the length of the recorded history that `served` counts; null is everything",
     "recorded": "whether there is any recorded history",
-    "parts": "what was looked at: `kind` (`manifest`, `source`, `contract`, `drift`, `prompt`, `tools`), `name`, "
-    "`state` (`ok`; `wrong`; `unknown`: could not be looked at; `absent`: not there or not asked for), `found` (in "
-    "words), `seconds`, `reasons`, `error_type` (a class)",
+    "parts": "what was looked at: `kind` (`manifest`, `source`, `faces`, `contract`, `drift`, `prompt`, `tools`), "
+    "`name`, `state` (`ok`; `wrong`; `unknown`: could not be looked at; `absent`: not there or not asked for), `found` "
+    "(in words), `seconds`, `reasons`, `error_type` (a class), `advice` (what to do, where it is known better than by "
+    "the reasons)",
     "contract": "the contract's file; null where there is none, or it cannot be read",
-    "counts": "how many changes since it was accepted are `breaking` (and open), `warning`, `info`; null where there "
-    "is no contract",
+    "counts": "of `tables` and of `tools`, each where it was compared: how many changes since it was accepted are "
+    "`breaking` (and open), `warning`, `info`; null where there is no contract",
     "drift": "how many tables and columns the warehouse has otherwise than the manifest declares; null where there is "
     "no manifest that can be read",
     "changes": "breaking changes that hit somebody, as in `contract diff`: `rule`, `level`, `direction`, "
@@ -285,9 +292,11 @@ CHECK_KEYS = {
     "`relied_on`, `who`, `hits` (`kind`, `name`, `parts`, `served`), `exception` (`rule`, `object`, `reason`, "
     "`until`, `line`)",
     "findings": "all changes and all drift, the worst first, 256 at most: `reason` (`contract_broken`, "
-    "`schema_drift`), `rule`, `level`, `object`, `consumers` (how many are hit), `served`",
+    "`schema_drift`), `rule`, `level`, `object`, `consumers` (how many are hit), `served`, "
+    "`faces` (of those that are hit, ten at most)",
     "not_there": "names in faces that their source does not serve: `source`, `name`, `hits` (`kind`, `name`, `parts`, "
-    "`served`), `explained` (by one of the `changes`)",
+    "`served`), `explained` (by one of the `changes`), `accepted_until` (the last day, where an exception of those "
+    "covers it)",
 }
 REPLAY_KEYS = {
     "schema": "`context-telemetry.replay/1`",
@@ -408,6 +417,10 @@ and `context-telemetry ops build` makes the alerts and dashboards from them: see
 - *Healthy*: all else. Where a share is above its limit and the bad ones are too few to judge by, the screen
   says so, with a `~`.
 
+A [check](check.md#what-it-looks-at) is nobody's call: `telemetry_silent`, `degraded_ratio` and `failed_ratio` leave it
+out. Where reasons or names are counted, whose metrics do not say the operation, checks are among the calls.
+`checks_failing` is about checks alone, by all that they find or could not look at.
+
 It counts what is in the local files. With `OTEL_TRACES_SAMPLER` set these hold what was sampled and nothing else,
 without a mark on what is missing; metrics over OTLP are complete.
 
@@ -430,7 +443,7 @@ def _judged(indicator: Indicator) -> str:
         "ratio": f"their share is above {said(indicator.limit)} and they are at least {said(indicator.minimum)}"
         if indicator.limit and indicator.minimum
         else "",
-        "said": "there is one, as was said last of the project within a day",
+        "said": "there is one, by what was said last of each part within a day",
         "age": f"it is above {said(indicator.limit)} seconds" if indicator.limit else "",
     }.get(indicator.kind, "there is one")
     if indicator.above:

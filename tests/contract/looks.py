@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from contract.catalogues import desk
 
 from context_telemetry.contract import file
-from context_telemetry.contract.comparison import Comparison, compare
+from context_telemetry.contract.comparison import Comparison
+from context_telemetry.contract.look import compare
 from context_telemetry.contract.snapshot import take
 from context_telemetry.rehearsal.sample import Sample
 

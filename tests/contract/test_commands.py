@@ -21,6 +21,7 @@ from contract.shops import Accepted, Shop, accept
 from otlp_files import Call, Inner, Process
 
 from context_telemetry.cli import served_tools
+from context_telemetry.contract.sources import SourceConfig
 from context_telemetry.rehearsal.driver import Raw, plain
 from context_telemetry.rehearsal.sample import Sample
 from context_telemetry.settings import project_folder
@@ -678,6 +679,27 @@ def test_a_source_that_is_left_out_is_told_and_not_compared(shop: Shop, held: in
     assert (code, [each["name"] for each in document["left_out"]]) == (0, ["shop"])
 
 
+def test_a_source_that_is_left_out_is_not_asked_any_more(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def fetch_for(root: Path) -> Callable[[SourceConfig, str], list[tuple[Any, ...]]]:
+        def fetch(config: SourceConfig, query: str) -> list[tuple[Any, ...]]:
+            asked.append(config.name)
+            return []
+
+        return fetch
+
+    monkeypatch.setattr("context_telemetry.cli.warehouse_connection.fetch_for", fetch_for)
+    with (shop.root / "dataface.yml").open("a", encoding="utf-8") as project_file:
+        project_file.write("  far: {type: postgres, dbname: x}\n")
+    assert shop.run("diff", "--no-tools").exit_code == 0
+    assert asked == ["far"]
+    assert shop.run("snapshot", "--no-tools", "--without", "far").exit_code == 0
+    for command in ("check", "diff"):
+        assert shop.run(command, "--no-tools").exit_code == 0
+    assert asked == ["far"]
+
+
 def test_a_warehouse_that_is_gone_is_unknown(shop: Shop) -> None:
     (shop.root / "shop.duckdb").unlink()
     code, document = shop.check("--no-tools")
@@ -687,16 +709,14 @@ def test_a_warehouse_that_is_gone_is_unknown(shop: Shop) -> None:
     )
 
 
-def test_a_source_that_the_project_names_no_more_takes_all_its_tables_with_it(shop: Shop) -> None:
+def test_a_source_that_the_project_names_no_more_is_one_change_that_hits_all_who_read_it(shop: Shop) -> None:
     text = (shop.root / "dataface.yml").read_text("utf-8")
     (shop.root / "dataface.yml").write_text(text.replace("  shop:", "  store:"))
     code, document = shop.check("--no-tools")
     assert code == 1
-    gone = {
-        each["object"] for each in document["changes"] if each["rule"] == "table_removed" and each["open"]
-    }
-    assert "shop.main.fct_orders" in gone
-    assert len(gone) == 11
+    (gone,) = [each for each in document["changes"] if each["open"]]
+    assert (gone["rule"], gone["object"], gone["who"]) == ("source_removed", "source shop", "5 dashboards")
+    assert gone["table"] == {"source": "shop", "schema": None, "table": None}
 
 
 def test_a_project_file_with_a_mistake_is_told_with_its_line(shop: Shop) -> None:
@@ -895,3 +915,186 @@ def test_what_a_person_writes_in_the_contract_counts_before_the_catalogue(shop: 
     assert [(each["rule"], each["before"], each["after"]) for each in document["changes"]] == [
         ("type_widened", "TINYINT", "HUGEINT")
     ]
+
+
+# -- what would go silently, and what is said of it ------------------------------------------------
+
+BROKEN_FACE = "queries: [\n"
+
+
+def test_a_face_that_cannot_be_read_makes_the_contract_unknown_and_is_named(shop: Shop) -> None:
+    (shop.root / "faces" / "orders.yml").write_text(BROKEN_FACE)
+    done = shop.run("check", "--no-tools")
+    assert done.exit_code == 3
+    assert "UNKNOWN" in done.stdout
+    assert "1 face cannot be read: faces/orders.yml" in done.stdout
+    assert "! faces/orders.yml:2: " in done.stdout
+    assert "nothing is known of what faces/orders.yml reads now" in done.stdout
+    _, document = shop.check("--no-tools")
+    assert [each["name"] for each in document["unreadable"]] == ["faces/orders.yml"]
+    told = shop.run("diff", "--no-tools", "--markdown")
+    assert (told.exit_code, "faces/orders.yml:2" in told.stdout) == (0, True)
+
+
+def test_what_an_unreadable_face_relied_on_breaks_the_contract_all_the_same(shop: Shop) -> None:
+    (shop.root / "faces" / "orders.yml").write_text(BROKEN_FACE)
+    shop.sql("ALTER TABLE fct_orders DROP COLUMN status")
+    code, document = shop.check("--no-tools")
+    assert code == 1
+    assert changes_in(document) == [said("column_removed", "breaking", "main.fct_orders.status", *OF_STATUS)]
+
+
+def test_a_new_face_that_cannot_be_read_breaks_nothing_that_was_accepted_and_is_told(shop: Shop) -> None:
+    (shop.root / "faces" / "new.yml").write_text(BROKEN_FACE)
+    done = shop.run("check", "--no-tools")
+    assert done.exit_code == 0
+    assert "! not known: faces/new.yml: faces/new.yml:2: " in done.stdout
+    assert shop.run("snapshot", "--no-tools").exit_code == 0, "the contract has nothing of it to lose"
+
+
+def test_a_snapshot_does_not_drop_a_face_that_cannot_be_read_unless_it_is_told_to(shop: Shop) -> None:
+    before = shop.contract.read_bytes()
+    (shop.root / "faces" / "orders.yml").write_text(BROKEN_FACE)
+    done = shop.run("snapshot", "--no-tools")
+    assert done.exit_code == 3
+    assert "faces/orders.yml:2: " in done.stderr
+    assert "(consumers.faces/orders.yml)" in done.stderr
+    assert "--without faces/orders.yml" in done.stderr
+    assert shop.contract.read_bytes() == before
+    done = shop.run("snapshot", "--no-tools", "--without", "faces/orders.yml")
+    assert done.exit_code == 0, done.output
+    document = yaml.safe_load(shop.contract.read_text("utf-8"))
+    assert "faces/orders.yml" not in document["consumers"]
+    assert "faces/orders.yml" in [each["consumer"] for each in document["unknown"]]
+    assert shop.check("--no-tools")[0] == 0, "it was accepted so"
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(None, "target/manifest.json: is not there"), ('{"nodes": {', "target/manifest.json: cannot be read")],
+)
+def test_a_snapshot_does_not_drop_what_dbt_declared_unless_it_is_told_to(
+    shop: Shop, content: str | None, why: str
+) -> None:
+    manifest = shop.root / "target" / "manifest.json"
+    before = shop.contract.read_bytes()
+    if content is None:
+        manifest.unlink()
+    else:
+        manifest.write_text(content)
+    done = shop.run("snapshot", "--no-tools")
+    assert done.exit_code == 3
+    assert why in done.stderr
+    assert "dbt parse" in done.stderr
+    assert "(tables.shop.main.country_names.model)" in done.stderr
+    assert "--without manifest" in done.stderr
+    assert shop.contract.read_bytes() == before
+    checked = shop.run("check", "--no-tools")
+    assert f"! nothing is known of what dbt declares: {why}" in checked.stdout
+    assert shop.run("snapshot", "--no-tools", "--without", "manifest").exit_code == 0
+    assert "model:" not in shop.contract.read_text("utf-8")
+
+
+def test_what_can_be_read_is_not_left_out(shop: Shop) -> None:
+    before = shop.contract.read_bytes()
+    for name in ("manifest", "faces/orders.yml"):
+        done = shop.run("snapshot", "--no-tools", "--without", name)
+        assert done.exit_code == 2
+        assert f"--without {name}: is no source in dataface.yml, and no face or manifest" in done.stderr
+    assert shop.contract.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["check", "diff"])
+def test_json_is_one_document_of_the_same_keys_where_nothing_could_be_compared(
+    shop: Shop, command: str
+) -> None:
+    well = json.loads(shop.run(command, "--no-tools", "--json").stdout)
+    shop.contract.write_text("version: 2\n")
+    done = shop.run(command, "--no-tools", "--json")
+    document = json.loads(done.stdout)
+    assert (done.exit_code, document["exit_code"], document["state"]) == (3, 3, "unknown")
+    assert document["problems"] == [document["reason"]]
+    assert document["reason"].startswith("context-contract.yaml:1: version: 2 is newer than 1")
+    assert document.keys() == well.keys()
+    assert well["problems"] == []
+
+
+def test_json_is_one_document_of_the_same_keys_where_a_snapshot_writes_nothing(shop: Shop) -> None:
+    well = json.loads(shop.run("snapshot", "--no-tools", "--json").stdout)
+    (shop.root / "shop.duckdb").unlink()
+    done = shop.run("snapshot", "--no-tools", "--json")
+    document = json.loads(done.stdout)
+    assert (done.exit_code, document["exit_code"], document["files"]) == (3, 3, [])
+    assert "dataface.yml:2: sources.shop: cannot be read: the file is not there" in document["problems"][0]
+    assert document.keys() == well.keys()
+
+
+def test_every_key_of_the_documents_is_in_the_page(shop: Shop) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "json.md").read_text("utf-8")
+    for command in ("diff", "snapshot"):
+        _, _, rest = page.partition(f"## `contract {command} --json`\n")
+        section = rest.partition("\n## ")[0]
+        keys = [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")]
+        assert set(json.loads(shop.run(command, "--no-tools", "--json").stdout)) == set(keys)
+
+
+def test_the_screen_says_why_a_source_is_unread_once_and_nothing_of_each_face(shop: Shop) -> None:
+    (shop.root / "shop.duckdb").unlink()
+    told = shop.run("check", "--no-tools").stdout
+    assert (
+        "! dataface.yml:2: sources.shop: cannot be read, so nothing is known of it: the file is not there; "
+        "5 consumers rely on it"
+    ) in told
+    assert "! not known" not in told
+
+
+def test_the_screen_says_that_an_exception_has_expired(shop: Shop) -> None:
+    shop.sql("ALTER TABLE fct_orders DROP COLUMN status")
+    except_(shop, "column_removed", "shop.main.fct_orders.status", date.today() - timedelta(days=1))
+    assert "counts no more; renew it with a reason" in shop.run("check", "--no-tools").stdout
+
+
+def test_a_day_that_is_none_is_told_with_line_and_key(shop: Shop) -> None:
+    line = shop.contract.read_text("utf-8").count("\n") + 5
+    with shop.contract.open("a", encoding="utf-8") as file:
+        file.write(
+            "exceptions:\n  - rule: column_removed\n    object: shop.main.fct_orders.status\n"
+            "    reason: later\n    until: 2099-13-01\n"
+        )
+    done = shop.run("check", "--no-tools")
+    assert done.exit_code == 3
+    assert f"context-contract.yaml:{line}: until: 2099-13-01: month must be in 1..12" in done.stderr
+
+
+def test_what_hits_nobody_is_told_in_the_same_words_by_each_command(shop: Shop) -> None:
+    shop.sql("ALTER TABLE daily_revenue DROP COLUMN order_count")
+    command = [sys.executable, "-m", "context_telemetry.cli", "check", "--no-tools", "--no-prompts"]
+    place = ["--project", str(shop.root), "--state-dir", str(shop.state)]
+    active = subprocess.run([*command, *place], capture_output=True, text=True)
+    diff = shop.run("diff", "--no-tools").stdout
+    for told in (shop.run("check", "--no-tools").stdout, diff, active.stdout):
+        assert "1 change that hits nobody" in told
+    assert "\nunused  column_removed" in diff
+    assert "breaking" not in diff
+
+
+def test_of_many_who_are_hit_the_screen_names_the_first_and_says_how_many_more(shop: Shop) -> None:
+    for number in range(30):
+        (shop.root / "faces" / f"more_{number}.yml").write_text(
+            "title: More\nsource: shop\nqueries: {q: SELECT status FROM fct_orders}\n"
+            "charts: {c: {query: q, type: table}}\nrows: [c]\n"
+        )
+    shop.sql("ALTER TABLE fct_orders DROP COLUMN status")
+    told = shop.run("check", "--no-tools").stdout
+    assert "33 dashboards" in told
+    assert told.count("faces/") == 10
+    assert "and 23 more" in told
+
+
+def test_where_dataface_is_not_installed_that_is_why_tools_are_unknown(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert served_tools.ask(shop.root).why == (
+        "Dataface is not installed beside this command; install context-telemetry where Dataface is"
+    )

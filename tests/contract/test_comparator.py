@@ -16,18 +16,19 @@ from typing import Any
 
 import pytest
 from contract.catalogues import change
-from contract.looks import accepted, except_, held
+from contract.looks import accept, accepted, except_, held
+from otlp_files import Call, Inner, Process
 
+from context_telemetry.cli.served_uses import WEEK, recorded_uses
 from context_telemetry.contract import file
+from context_telemetry.contract.comparator import Comparator
 from context_telemetry.rehearsal.sample import Sample
+from context_telemetry.settings import project_folder
 
-STATUS, PRODUCTS = "shop.main.fct_orders.status", "shop.main.dim_products"
-COUNTRY = "shop.main.dim_customers.country_name"
-NOTHING: dict[str, list[str]] = {"contract_broken": [], "schema_drift": []}
-
-
-def both(*objects: str) -> dict[str, list[str]]:
-    return {"contract_broken": list(objects), "schema_drift": list(objects)}
+STATUS = "shop.main.fct_orders.status"
+NOTHING: list[str] = []
+BROKEN, DRIFT = ["contract_broken"], ["schema_drift"]
+BOTH = BROKEN + DRIFT
 
 
 class Asked:
@@ -35,7 +36,7 @@ class Asked:
 
     def __init__(self, root: Path, *options: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "context_telemetry.contract.comparator", str(root), *options],
+            [sys.executable, "-m", "context_telemetry.cli.comparator", str(root), *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -57,15 +58,15 @@ class Asked:
         found: dict[str, Any] = self(look=True)["comparison"]
         return found
 
-    def sql(self, sql: str, source: str = "shop") -> tuple[dict[str, list[str]], list[str]]:
+    def sql(self, sql: str, source: str = "shop") -> tuple[list[str], list[str]]:
         answer = self(id=1, sql=sql, source=source)
-        return answer["meets"], answer["unknown"]
+        return answer["reasons"], answer["unknown"]
 
-    def object(self, *name: str | None) -> dict[str, list[str]]:
+    def object(self, *name: str | None) -> list[str]:
         answer = self(id=2, object=name)
         assert answer["unknown"] == []
-        meets: dict[str, list[str]] = answer["meets"]
-        return meets
+        reasons: list[str] = answer["reasons"]
+        return reasons
 
     def end(self) -> tuple[str, str, int]:
         said, complained = self.process.communicate(timeout=30)
@@ -114,54 +115,78 @@ def changed(contracted: Sample, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield asked
 
 
-REVENUE = {"contract_broken": ["shop.main.daily_revenue.revenue"], "schema_drift": []}
-NO_COUNT = {"contract_broken": [], "schema_drift": ["shop.main.daily_revenue.order_count"]}
-
-
 @pytest.mark.parametrize(
-    ("sql", "meets", "unknown"),
+    ("sql", "reasons", "unknown"),
     [
-        ("SELECT status FROM fct_orders", both(STATUS), ["status"]),
+        ("SELECT status FROM fct_orders", BOTH, []),
         (
             'SELECT count(*) FROM main."fct_orders" o WHERE o.STATUS = ?',
-            both(STATUS),
-            ["main.fct_orders.status"],
+            BOTH,
+            [],
         ),
-        ("SELECT * FROM shop.main.fct_orders", both(STATUS), []),
+        ("SELECT * FROM shop.main.fct_orders", BOTH, []),
         ("WITH o AS (SELECT * FROM fct_orders) SELECT order_id FROM o", NOTHING, []),
         ("SELECT order_id FROM fct_orders", NOTHING, []),
         ("SELECT count(*) FROM fct_orders", NOTHING, []),
-        ("SELECT country_name FROM dim_customers", both(COUNTRY), ["country_name"]),
+        ("SELECT country_name FROM dim_customers", BOTH, []),
         ("SELECT country FROM dim_customers", NOTHING, []),
-        ("SELECT revenue FROM daily_revenue", REVENUE, []),
+        ("SELECT revenue FROM daily_revenue", BROKEN, []),
         ("SELECT order_date FROM daily_revenue", NOTHING, []),
-        ("SELECT order_count FROM daily_revenue", NO_COUNT, ["order_count"]),
-        ("SELECT category FROM dim_products", both(PRODUCTS), ["dim_products"]),
-        ("SELECT count(*) FROM dim_products", both(PRODUCTS), ["dim_products"]),
+        ("SELECT order_count FROM daily_revenue", DRIFT, []),
+        ("SELECT category FROM dim_products", BOTH, []),
+        ("SELECT count(*) FROM dim_products", BOTH, []),
         (
             "SELECT status, category FROM fct_orders JOIN fct_order_items USING (order_id) "
             "JOIN dim_products USING (product_id)",
-            both(STATUS, PRODUCTS),
-            ["dim_products"],
+            BOTH,
+            [],
         ),
         ("SELECT a FROM by_hand", NOTHING, []),
         ("SELECT a FROM main.nope", NOTHING, ["main.nope"]),
-        ("CREATE TEMP TABLE mine AS SELECT order_id FROM fct_orders; SELECT * FROM mine", both(STATUS), []),
+        ("SELECT status, nope FROM fct_orders", BOTH, ["nope"]),
+        ("CREATE TEMP TABLE mine AS SELECT order_id FROM fct_orders; SELECT * FROM mine", BOTH, []),
         ("SELECT status FROM {{ ref('fct_orders') }}", NOTHING, []),
         ("SELECT FROM WHERE (", NOTHING, []),
-        ("SELECT * FROM 'some/file.csv'", NOTHING, ["some/file.csv"]),
+        ("SELECT * FROM 'some/file.csv'", NOTHING, []),
         ("SELECT table_name FROM information_schema.tables", NOTHING, []),
         ("", NOTHING, []),
     ],
 )
-def test_a_query_meets_what_it_reads_and_names_in_vain_what_is_not_served(
-    changed: Asked, sql: str, meets: dict[str, list[str]], unknown: list[str]
+def test_a_query_meets_what_it_reads_and_names_in_vain_what_never_was_there(
+    changed: Asked, sql: str, reasons: list[str], unknown: list[str]
 ) -> None:
-    found, names = changed.sql(sql)
-    assert {reason: sorted(objects) for reason, objects in found.items()} == {
-        reason: sorted(objects) for reason, objects in meets.items()
-    }
-    assert names == unknown
+    assert changed.sql(sql) == (reasons, unknown)
+
+
+@pytest.mark.parametrize(
+    ("sql", "unknown"),
+    [
+        ('SELECT order_id FROM fct_orders WHERE customer_id = "4111-1111"', ["_OTHER"]),
+        ('SELECT order_id FROM fct_orders WHERE customer_id IN ("4111-1111", "4222-2222")', ["_OTHER"]),
+        ('SELECT order_id FROM fct_orders o WHERE o."alice@example.org" = 1', ["_OTHER"]),
+        ('SELECT * FROM "alice@example.org"', ["_OTHER"]),
+        ('SELECT * FROM main."alice@example.org"', ["_OTHER"]),
+        ('WITH "alice" AS (SELECT order_id FROM fct_orders) SELECT "alice".b FROM "alice"', ["_OTHER"]),
+        ('SELECT "status" FROM dim_customers', ["status"]),
+        ('SELECT "category" FROM "shop"."main"."fct_orders"', ["category"]),
+        ('SELECT "order_count" FROM fct_orders', ["order_count"]),
+        ('SELECT "country_name" FROM fct_orders', ["country_name"]),
+        ("SELECT nope FROM fct_orders", ["nope"]),
+        ('SELECT nope, "nope" FROM fct_orders', ["nope"]),
+    ],
+)
+def test_what_is_in_quotes_may_be_a_value_and_is_told_where_the_project_has_such_a_name_alone(
+    changed: Asked, sql: str, unknown: list[str]
+) -> None:
+    assert changed.sql(sql)[1] == unknown
+
+
+def test_a_quoted_name_that_is_in_the_contract_alone_is_told(shop: Path) -> None:
+    change(shop / "shop.duckdb", 'CREATE TABLE idle (a INTEGER, "Grand total" INTEGER)')
+    accept(shop)
+    change(shop / "shop.duckdb", 'ALTER TABLE idle DROP COLUMN "Grand total"')
+    with asking(shop) as asked:
+        assert asked.sql('SELECT "grand total" FROM idle') == (NOTHING, ["grand total"])
 
 
 def test_a_query_of_a_source_that_is_not_configured_is_not_judged(changed: Asked) -> None:
@@ -169,26 +194,26 @@ def test_a_query_of_a_source_that_is_not_configured_is_not_judged(changed: Asked
 
 
 @pytest.mark.parametrize(
-    ("name", "meets"),
+    ("name", "reasons"),
     [
-        (("shop", "main", "fct_orders", None), both(STATUS)),
-        (("shop", "MAIN", "FCT_ORDERS", "STATUS"), both(STATUS)),
+        (("shop", "main", "fct_orders", None), BOTH),
+        (("shop", "MAIN", "FCT_ORDERS", "STATUS"), BOTH),
         (("shop", "main", "fct_orders", "order_id"), NOTHING),
-        (("shop", "main", "dim_products", None), both(PRODUCTS)),
-        (("shop", "main", "dim_products", "category"), both(PRODUCTS)),
+        (("shop", "main", "dim_products", None), BOTH),
+        (("shop", "main", "dim_products", "category"), BOTH),
         (("shop", "main", "dim_customers", "country"), NOTHING),
         (("shop", "main", "by_hand", None), NOTHING),
         (("shop", "main", "nope", None), NOTHING),
-        (("shop", "main", None, None), both(PRODUCTS)),
-        (("shop", None, None, None), both(PRODUCTS)),
+        (("shop", "main", None, None), BOTH),
+        (("shop", None, None, None), BOTH),
         (("shop", "raw", None, None), NOTHING),
         (("elsewhere", "main", "fct_orders", None), NOTHING),
     ],
 )
 def test_a_name_meets_what_is_found_of_it(
-    changed: Asked, name: tuple[str | None, ...], meets: dict[str, list[str]]
+    changed: Asked, name: tuple[str | None, ...], reasons: list[str]
 ) -> None:
-    assert changed.object(*name) == meets
+    assert changed.object(*name) == reasons
 
 
 def test_a_view_meets_what_the_tables_below_it_are_not_any_more(shop: Path) -> None:
@@ -196,7 +221,7 @@ def test_a_view_meets_what_the_tables_below_it_are_not_any_more(shop: Path) -> N
     change(shop / "shop.duckdb", "DROP VIEW days", "ALTER TABLE daily_revenue ALTER revenue TYPE VARCHAR")
     change(shop / "shop.duckdb", "CREATE VIEW days AS SELECT order_date, revenue FROM daily_revenue")
     with asking(shop) as asked:
-        assert asked.sql("SELECT order_date FROM days") == (REVENUE, [])
+        assert asked.sql("SELECT order_date FROM days") == (BROKEN, [])
 
 
 def test_a_healthy_project_meets_nothing(shop: Path) -> None:
@@ -210,7 +235,7 @@ def test_an_exception_takes_a_change_out_of_the_contract_and_not_out_of_drift(sh
     change(shop / "shop.duckdb", "ALTER TABLE fct_orders DROP COLUMN status")
     except_(shop, "column_removed", STATUS)
     with asking(shop) as asked:
-        assert asked.sql("SELECT status FROM fct_orders")[0] == {**NOTHING, "schema_drift": [STATUS]}
+        assert asked.sql("SELECT status FROM fct_orders")[0] == DRIFT
         (shop / "target" / "manifest.json").unlink()
         asked.look()
         assert asked.sql("SELECT status FROM fct_orders")[0] == NOTHING
@@ -219,8 +244,8 @@ def test_an_exception_takes_a_change_out_of_the_contract_and_not_out_of_drift(sh
 def test_drift_is_met_without_a_contract(project: Path) -> None:
     change(project / "shop.duckdb", "ALTER TABLE fct_orders DROP COLUMN status", "DROP TABLE dim_products")
     with asking(project) as asked:
-        assert asked.sql("SELECT status FROM fct_orders")[0] == {**NOTHING, "schema_drift": [STATUS]}
-        assert asked.sql("SELECT 1 FROM dim_products")[0] == {**NOTHING, "schema_drift": [PRODUCTS]}
+        assert asked.sql("SELECT status FROM fct_orders")[0] == DRIFT
+        assert asked.sql("SELECT 1 FROM dim_products")[0] == DRIFT
 
 
 def test_more_findings_than_are_told_are_met_too(shop: Path) -> None:
@@ -237,8 +262,8 @@ def test_more_findings_than_are_told_are_met_too(shop: Path) -> None:
     with asking(shop) as asked:
         found = asked.look()
         assert (found["drift"], len(found["findings"])) == (400, 256)
-        assert asked.sql("SELECT status FROM gone_0399")[0]["schema_drift"] == ["shop.main.gone_0399"]
-        assert len(asked.object("shop", None, None, None)["schema_drift"]) == 64, "an answer is bounded"
+        assert asked.sql("SELECT status FROM gone_0399")[0] == DRIFT
+        assert asked.object("shop", None, None, None) == DRIFT
 
 
 # -- looks ----------------------------------------------------------------------------------------
@@ -249,8 +274,8 @@ def test_answers_are_by_the_last_look(shop: Path) -> None:
         assert asked.sql("SELECT status FROM fct_orders") == (NOTHING, [])
         change(shop / "shop.duckdb", "ALTER TABLE fct_orders DROP COLUMN status")
         assert asked.sql("SELECT status FROM fct_orders") == (NOTHING, [])
-        assert asked.look()["open"]["breaking"] == 1
-        assert asked.sql("SELECT status FROM fct_orders") == (both(STATUS), ["status"])
+        assert asked.look()["open"]["tables"]["breaking"] == 1
+        assert asked.sql("SELECT status FROM fct_orders") == (BOTH, [])
         change(shop / "shop.duckdb", "ALTER TABLE fct_orders ADD COLUMN status VARCHAR")
         asked.look()
         assert asked.sql("SELECT status FROM fct_orders") == (NOTHING, [])
@@ -288,10 +313,10 @@ def test_a_contract_that_is_repaired_counts_from_the_next_look_on(shop: Path) ->
     (shop / file.NAME).write_text("version: [\n")
     with asking(shop) as asked:
         assert asked.look()["problem"]
-        assert asked.sql("SELECT status FROM fct_orders")[0] == {**NOTHING, "schema_drift": [STATUS]}
+        assert asked.sql("SELECT status FROM fct_orders")[0] == DRIFT
         (shop / file.NAME).write_text(text, "utf-8")
         assert asked.look()["accepted"]
-        assert asked.sql("SELECT status FROM fct_orders")[0] == both(STATUS)
+        assert asked.sql("SELECT status FROM fct_orders")[0] == BOTH
 
 
 def test_many_looks_and_questions_do_not_make_the_process_grow(shop: Path) -> None:
@@ -310,6 +335,47 @@ def test_many_looks_and_questions_do_not_make_the_process_grow(shop: Path) -> No
                 asked.sql(f"SELECT status, {each} FROM fct_orders WHERE order_id = {number}")
             sizes.append(resident(asked.process.pid))
     assert sizes[-1] < sizes[3] + 15_000, "KiB"
+
+
+# -- how often faces were served --------------------------------------------------------------------
+
+
+def served(found: dict[str, Any]) -> dict[str, int | None]:
+    return {each["reason"]: each["served"] for each in found["findings"]}
+
+
+def test_findings_have_how_often_the_faces_were_served_that_are_hit(shop: Path, tmp_path: Path) -> None:
+    folder = project_folder(tmp_path / "state", shop)
+    process = Process(folder)
+    for ago in (60.0, 50.0, 8 * 86_400.0):
+        render = Inner("dashboard.render", {"dataface.face": "faces/orders.yml"})
+        process.call(Call(ago=ago, tool="render_dashboard", inner=(render,)))
+    process.flush()
+    change(shop / "shop.duckdb", "ALTER TABLE fct_orders DROP COLUMN status")
+    with asking(shop, "--history", str(folder)) as asked:
+        assert served(asked.look()) == dict.fromkeys(BOTH, 2)
+
+
+def test_a_history_that_is_not_there_or_cannot_be_read_costs_the_numbers_alone(
+    shop: Path, tmp_path: Path
+) -> None:
+    change(shop / "shop.duckdb", "ALTER TABLE fct_orders DROP COLUMN status")
+    with asking(shop, "--history", str(tmp_path / "gone")) as asked:
+        assert served(asked.look()) == dict.fromkeys(BOTH, None)
+    broken = recorded_uses(tmp_path, WEEK, raises=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("context_telemetry.history.History.objects_served", lambda self: 1 / 0)
+        found = Comparator(shop, lambda: broken).look()
+    assert [(each.reason, each.consumers, each.served) for each in found.findings] == [
+        (reason, 3, None) for reason in BOTH
+    ]
+
+
+def test_a_history_is_not_read_where_nobody_is_hit(shop: Path, tmp_path: Path) -> None:
+    uses = recorded_uses(tmp_path, WEEK)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("context_telemetry.history.History.objects_served", lambda self: 1 / 0)
+        assert Comparator(shop, lambda: uses).look().findings == ()
 
 
 # -- the process ----------------------------------------------------------------------------------

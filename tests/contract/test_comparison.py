@@ -28,12 +28,16 @@ from contract.looks import (
 )
 
 from context_telemetry.contract import file, snapshot
-from context_telemetry.contract.comparison import MOST, compare, from_json, to_json
+from context_telemetry.contract.comparator import Comparator
+from context_telemetry.contract.comparison import MOST, from_json, to_json
 from context_telemetry.contract.impact import Recorded
+from context_telemetry.contract.look import compare
 from context_telemetry.contract.model import Consumer, ToolFacts
+from context_telemetry.contract.sources import SourceConfig
 from context_telemetry.rehearsal.sample import Sample
 
-NONE_OPEN = {"breaking": 0, "warning": 0, "info": 0}
+NONE = {"breaking": 0, "warning": 0, "info": 0}
+NONE_OPEN = {"tables": NONE}
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +110,8 @@ def test_each_change_is_found_once_by_contract_and_once_by_manifest(shop: Path, 
     change(shop / "shop.duckdb", *statements)
     found = look(shop)
     assert told(found) == expected
-    assert sum(found.open.values()) + (found.drift or 0) == len(found.findings)
-    assert found.open["breaking"] == sum(each.level == "breaking" for each in found.findings)
+    assert sum(found.open["tables"].values()) + (found.drift or 0) == len(found.findings)
+    assert found.open["tables"]["breaking"] == sum(each.level == "breaking" for each in found.findings)
     assert from_json(json.loads(json.dumps(to_json(found)))) == found
 
 
@@ -115,8 +119,8 @@ def test_a_change_that_an_exception_covers_counts_as_info_until_its_last_day(sho
     change(shop / "shop.duckdb", "ALTER TABLE fct_orders DROP COLUMN status")
     except_(shop, "column_removed", "shop.main.fct_orders.status")
     tomorrow = date.today() + timedelta(days=1)
-    assert look(shop, today=tomorrow).open == {"breaking": 0, "warning": 0, "info": 1}
-    assert look(shop, today=tomorrow + timedelta(days=1)).open == {"breaking": 1, "warning": 0, "info": 0}
+    assert look(shop, today=tomorrow).open == {"tables": {**NONE, "info": 1}}
+    assert look(shop, today=tomorrow + timedelta(days=1)).open == {"tables": {**NONE, "breaking": 1}}
 
 
 def test_consumers_and_how_often_they_were_served_are_counted(shop: Path) -> None:
@@ -131,21 +135,46 @@ def test_a_tool_that_is_gone_is_found_where_somebody_asked_for_the_tools(shop: P
     with desk() as connection:
         now = snapshot.take(connection, shop, tools={"docs": ToolFacts("Browse.")}, resources={})
         file.write(shop, now, file.contract_of(now))
-    assert look(shop).findings == ()
-    (gone,) = look(shop, tools={}, resources={}).findings
+    unasked = look(shop)
+    assert (unasked.findings, unasked.open) == ((), NONE_OPEN), "nobody asked, so nothing is said of tools"
+    found = look(shop, tools={}, resources={})
+    (gone,) = found.findings
     assert (gone.rule, gone.level, gone.object, gone.table) == (
         "tool_removed",
         "breaking",
         "tool docs",
         None,
     )
+    assert (gone.part, gone.faces, found.open) == (
+        "tools",
+        (),
+        {**NONE_OPEN, "tools": {**NONE, "breaking": 1}},
+    )
+
+
+def test_tools_that_were_never_accepted_are_not_compared(shop: Path) -> None:
+    assert look(shop, tools={}, resources={}).open == NONE_OPEN
+
+
+def test_each_finding_names_the_faces_that_are_hit_and_of_many_those_that_were_served_most(
+    shop: Path,
+) -> None:
+    change(shop / "shop.duckdb", "ALTER TABLE fct_orders DROP COLUMN status")
+    face = (shop / "faces" / "orders.yml").read_text("utf-8")
+    names = [f"faces/copy_{number:02}.yml" for number in range(12)]
+    write(shop, dict.fromkeys(names, face))
+    served = {Consumer("face", name): number for number, name in enumerate(names)}
+    found = look(shop, recorded=Recorded(served, "this week"))
+    most = tuple(reversed(names[2:]))
+    assert [(each.part, each.consumers, each.faces) for each in found.findings] == [("tables", 15, most)] * 2
+    assert from_json(json.loads(json.dumps(to_json(found)))) == found
 
 
 def test_more_findings_than_are_told_are_counted(shop: Path) -> None:
     change(shop / "shop.duckdb", *(f"CREATE TABLE t{number} (a INTEGER)" for number in range(MOST)))
     change(shop / "shop.duckdb", "ALTER TABLE fct_orders DROP COLUMN status")
     found = look(shop)
-    assert found.open == {"breaking": 1, "warning": 0, "info": MOST}
+    assert found.open == {"tables": {"breaking": 1, "warning": 0, "info": MOST}}
     assert len(found.findings) == MOST
     assert told(found)[0] == broken("column_removed", "fct_orders.status")
 
@@ -156,7 +185,7 @@ def test_more_findings_than_are_told_are_counted(shop: Path) -> None:
 def test_drift_needs_no_contract_and_tells_who_uses_what_is_gone(project: Path) -> None:
     change(project / "shop.duckdb", "ALTER TABLE fct_orders DROP COLUMN status", "DROP TABLE dim_products")
     found = look(project)
-    assert (found.accepted, found.problem, found.open) == (False, None, NONE_OPEN)
+    assert (found.accepted, found.problem, found.open) == (False, None, {})
     assert sorted(told(found)) == [
         drift("column_missing", "fct_orders.status"),
         drift("table_missing", "dim_products"),
@@ -249,7 +278,7 @@ def test_a_sqlite_warehouse_is_compared_with_contract_and_manifest(tmp_path: Pat
     with closing(sqlite3.connect(tmp_path / "w.sqlite")) as connection:
         connection.executescript("ALTER TABLE orders RENAME COLUMN state TO status; DROP TABLE idle;")
     found = look(root)
-    assert found.open["breaking"] == 1
+    assert found.open["tables"]["breaking"] == 1
     assert sorted((each.rule, each.object) for each in found.findings if each.reason == "schema_drift") == [
         ("column_missing", "w.main.orders.state"),
         ("table_missing", "w.main.idle"),
@@ -265,8 +294,9 @@ def test_a_warehouse_that_another_process_writes_is_unread_and_nothing_of_it_is_
         found = look(shop)
     assert list(found.unread) == ["shop"]
     assert f"the process {holder} " in found.unread["shop"]
+    assert found.unread_files, "it may be let go of, and stay the file that it was"
     assert (found.accepted, found.findings, found.open, found.drift) == (True, (), NONE_OPEN, 0)
-    assert look(shop).open["breaking"] == 2, "it is found once nobody holds the file"
+    assert look(shop).open["tables"]["breaking"] == 2, "it is found once nobody holds the file"
 
 
 def test_a_sqlite_file_that_is_locked_is_unread(tmp_path: Path) -> None:
@@ -296,12 +326,33 @@ def test_a_source_that_was_left_out_of_the_contract_is_not_told_as_unread(tmp_pa
     sources = "sources:\n  far: {type: postgres, dbname: x}\n  near: {type: duckdb, path: near.duckdb}\n"
     root = write(tmp_path, {"dataface.yml": sources})
     assert set(look(root).unread) == {"far"}
+    assert not look(root).unread_files
     with desk() as connection:
         now = snapshot.take(connection, root, without=frozenset({"far"}))
         file.write(root, now, file.contract_of(now))
     assert look(root).unread == {}
     (root / "near.duckdb").unlink()
     assert look(root).unread == {"near": "the file is not there"}
+    assert not look(root).unread_files, "where it comes back, there is another file"
+
+
+def test_a_source_that_was_left_out_of_the_contract_is_not_asked(tmp_path: Path) -> None:
+    change(tmp_path / "near.duckdb", "CREATE TABLE t (a INTEGER)")
+    sources = "sources:\n  far: {type: postgres, dbname: x}\n  near: {type: duckdb, path: near.duckdb}\n"
+    root = write(tmp_path, {"dataface.yml": sources})
+    asked: list[str] = []
+
+    def fetch(config: SourceConfig, query: str) -> list[tuple[Any, ...]]:
+        asked.append(config.name)
+        return []
+
+    look(root, fetch=fetch)
+    assert asked == ["far"]
+    with desk() as connection:
+        now = snapshot.take(connection, root, without=frozenset({"far"}))
+        file.write(root, now, file.contract_of(now))
+    look(root, fetch=fetch)
+    assert asked == ["far"]
 
 
 def test_a_contract_that_cannot_be_read_is_a_problem_and_drift_is_found_without_it(shop: Path) -> None:
@@ -311,7 +362,7 @@ def test_a_contract_that_cannot_be_read_is_a_problem_and_drift_is_found_without_
     assert not found.accepted
     assert found.problem
     assert found.problem.startswith("context-contract.yaml:2: tabels: is not known")
-    assert (found.open, told(found)) == (NONE_OPEN, [drift("column_missing", "fct_orders.status")])
+    assert (found.open, told(found)) == ({}, [drift("column_missing", "fct_orders.status")])
 
 
 def test_no_contract_is_no_problem(project: Path) -> None:
@@ -322,7 +373,7 @@ def test_no_contract_is_no_problem(project: Path) -> None:
 def test_a_project_file_that_cannot_be_read_is_a_problem_and_nothing_is_compared(shop: Path) -> None:
     (shop / "dataface.yml").write_text("sources: [shop]\n")
     found = look(shop)
-    assert (found.accepted, found.drift, found.findings, found.open) == (False, None, (), NONE_OPEN)
+    assert (found.accepted, found.drift, found.findings, found.open) == (False, None, (), {})
     assert found.problem
     assert found.problem.startswith("dataface.yml:1: sources: is not a mapping")
     assert str(shop / "dataface.yml") in found.files
@@ -348,7 +399,63 @@ def test_without_a_manifest_that_can_be_read_nothing_is_known_of_drift(project: 
 def test_faces_that_cannot_be_read_stop_no_comparison(shop: Path) -> None:
     (shop / "faces" / "broken.yml").write_text("title: [\n")
     change(shop / "shop.duckdb", "ALTER TABLE fct_orders DROP COLUMN status")
-    assert look(shop).open["breaking"] == 1
+    assert look(shop).open["tables"]["breaking"] == 1
+
+
+@pytest.mark.parametrize("has_contract", [True, False])
+@pytest.mark.parametrize(
+    ("statements", "rules", "apart"),
+    [
+        (('ALTER TABLE t DROP COLUMN "Gone"',), {"column_removed", "column_missing"}, []),
+        (("DROP TABLE t",), {"table_removed", "table_missing"}, None),
+        (
+            ("DROP TABLE t", "CREATE TABLE T (gone DATE, k INTEGER)"),
+            {"type_changed", "type_contradicted"},
+            [],
+        ),
+    ],
+)
+def test_contract_and_manifest_may_write_a_name_in_a_case_of_their_own(
+    tmp_path: Path, has_contract: bool, statements: tuple[str, ...], rules: set[str], apart: list[str] | None
+) -> None:
+    """``apart``: what a query meets that reads another column; None: what every query does."""
+    change(tmp_path / "w.duckdb", 'CREATE TABLE t ("Gone" INTEGER, k INTEGER)')
+    column = {"name": "GONE", "data_type": "integer"}
+    model = {
+        "unique_id": "model.w.t",
+        "name": "T",
+        "resource_type": "model",
+        "database": "w",
+        "schema": "MAIN",
+        "columns": {"GONE": column},
+    }
+    face = "source: w\nqueries: {q: SELECT gone FROM t}\ncharts: {c: {query: q, type: table}}\nrows: [c]\n"
+    root = write(
+        tmp_path,
+        {
+            "dataface.yml": "sources:\n  w: {type: duckdb, path: w.duckdb}\n",
+            "target/manifest.json": json.dumps({"nodes": {"model.w.t": model}}),
+            "faces/f.yml": face,
+        },
+    )
+    if has_contract:
+        accept(root)
+    change(tmp_path / "w.duckdb", *statements)
+    found = [each for each in look(root).findings if each.is_met]
+    reasons = ["contract_broken", "schema_drift"] if has_contract else ["schema_drift"]
+    assert sorted(each.reason for each in found) == reasons
+    assert {each.rule for each in found} == rules if has_contract else {each.rule for each in found} < rules
+    assert {(each.consumers, each.faces) for each in found} == {(1, ("faces/f.yml",))}
+
+    comparator = Comparator(root)
+
+    def asked(**question: Any) -> Any:
+        return comparator.answer({"id": 1, **question})["reasons"]
+
+    for name in ("gone", "GONE", "Gone"):
+        assert asked(source="w", sql=f'SELECT "{name}" FROM t') == reasons
+        assert asked(object=["w", "main", "T", name]) == reasons
+    assert asked(source="w", sql="SELECT k FROM t") == (reasons if apart is None else apart)
 
 
 # -- files, and what it costs to read a result -------------------------------------------------------
@@ -358,11 +465,17 @@ def test_every_file_that_decides_is_named_there_or_not(tmp_path: Path) -> None:
     profiles = "shop: {target: dev, outputs: {dev: {type: duckdb, path: served.duckdb}}}\n"
     sources = (
         "sources:\n  shop: {type: dbt_profile, profile: shop, profiles_dir: conf}\n"
-        "  here: {type: csv, files: {a: data/a.csv, many: 'data/*.csv', far: 's3://bucket/a.csv'}}\n"
+        "  here: {type: csv, files: {a: data/a.csv, many: 'data/*.csv', all: 'data/by/**/*.csv', far: 's3://bucket/a.csv'}}\n"
         "  lite: {type: sqlite, path: l.sqlite}\n  cloud: {type: duckdb, path: 'md:shop'}\n"
     )
     root = write(
-        tmp_path, {"dataface.yml": sources, "conf/profiles.yml": profiles, "faces/a/f.yml": "title: F\n"}
+        tmp_path,
+        {
+            "dataface.yml": sources,
+            "conf/profiles.yml": profiles,
+            "faces/a/f.yml": "title: F\n",
+            **dict.fromkeys(("data/b.csv", "data/by/year/c.csv"), "a\n1\n"),
+        },
     )
     assert {Path(name).relative_to(root).as_posix() for name in look(root).files} == {
         "context-contract.yaml",
@@ -376,12 +489,26 @@ def test_every_file_that_decides_is_named_there_or_not(tmp_path: Path) -> None:
         "served.duckdb",
         "served.duckdb.wal",
         "data/a.csv",
+        "data",
+        "data/b.csv",
+        "data/by",
+        "data/by/year",
+        "data/by/year/c.csv",
         "l.sqlite",
         "l.sqlite-wal",
         "faces",
         "faces/a",
         "faces/a/f.yml",
     }
+
+
+def test_of_very_many_files_behind_a_pattern_some_are_named_and_all_other_files_are(tmp_path: Path) -> None:
+    sources = "sources:\n  a: {type: csv, files: {many: 'data/*.csv'}}\n  b: {type: duckdb, path: b.duckdb}\n"
+    root = write(tmp_path, {"dataface.yml": sources, "faces/f.yml": "title: F\n"})
+    write(root, {f"data/{number}.csv": "a\n" for number in range(1_200)})
+    files = look(root).files
+    assert 500 < len(files) < 1_100
+    assert {str(root / name) for name in ("data", "b.duckdb", "faces/f.yml")} <= set(files)
 
 
 def test_files_are_named_in_full_whatever_the_project_is_named(

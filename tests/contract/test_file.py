@@ -308,7 +308,7 @@ TABLE = f"{HEAD}tables:\n  shop.main.t: {{columns: {{a: {{type: INTEGER}}}}}}\n"
         ),
         (
             f"{TABLE}exceptions:\n  - rule: column_removed\n    object: x\n    reason: r\n    until: 2026-13-31\n",
-            "is not YAML: month must be in 1..12",
+            "until: 2026-13-31: month must be in 1..12; correct it",
         ),
     ],
 )

@@ -90,6 +90,12 @@ def _tables(tables: dict[TableKey, set[str] | None]) -> dict[str, str]:
         ("WITH RECURSIVE r AS (SELECT a FROM t UNION ALL SELECT a + 1 FROM r) SELECT * FROM r", {"t": "a"}),
         ("PIVOT t ON a USING sum(b)", {"t": "*"}),
         ("SELECT * FROM t PIVOT (sum(b) FOR a IN (1, 2))", {"t": "*"}),
+        ("SELECT * FROM (PIVOT t ON a USING sum(b) GROUP BY k)", {"t": "*"}),
+        ("SELECT p.x FROM (PIVOT t ON a USING sum(b)) p", {"t": "*"}),
+        ("WITH o AS (SELECT a, b FROM t) FROM (PIVOT o ON a USING sum(b))", {"t": "a b"}),
+        ("WITH p AS (PIVOT t ON a USING sum(b)) SELECT p.x, c FROM p, u", {"t": "*", "U": "C"}),
+        ("FROM (UNPIVOT t ON a, b INTO NAME n VALUE v)", {"t": "*"}),
+        ("SELECT * FROM t UNPIVOT (v FOR n IN (a, b))", {"t": "*"}),
         ("DESCRIBE t", {"t": "*"}),
         ("SUMMARIZE t", {"t": "*"}),
         ("SELECT main.t.a, shop.main.t.b FROM shop.main.t", {"t": "a b"}),
@@ -144,7 +150,13 @@ def test_a_query_reads_what_it_names(reader: Reader, sql: str, expected: dict[st
             "gone",
         ),
         ("SELECT * FROM other.main.t", {}, "other.main.t: in another database than shop", None),
-        ("SELECT x FROM 'file.csv'", {}, "file.csv: the catalogue has no such table", "file.csv"),
+        ("SELECT x FROM 'file.csv'", {}, "file.csv: a file, which no catalogue has", None),
+        ('SELECT a, x FROM t, "some/file"', {"t": "a"}, "some/file: a file, which no catalogue has", None),
+        ("SELECT x FROM 's3://bucket/*.parquet'", {}, "s3://bucket/*.parquet: a file, which", None),
+        ("SELECT x FROM file.parquet", {}, "file.parquet: a file, which no catalogue has", None),
+        ("SELECT x FROM main.parquet", {}, "main.parquet: a file, which no catalogue has", None),
+        ("SELECT x FROM parquet", {}, "parquet: the catalogue has no such table", "parquet"),
+        ("SELECT x FROM (SELECT * FROM read_csv('f'))", {}, "read_csv(): reads what no catalogue has", None),
         ("SELECT x FROM read_csv('f')", {}, "read_csv(): reads what no catalogue has", None),
         (
             "SELECT 1 FROM information_schema.columns",
@@ -178,6 +190,47 @@ def test_what_cannot_be_told_is_unknown_with_its_reason_and_the_rest_is_known(
     assert any(said.startswith(why) and name == missing for said, name in found.unknown.items()), (
         found.unknown
     )
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT k, x FROM (PIVOT t ON a USING sum(b) GROUP BY k)",
+        "WITH p AS (PIVOT t ON a USING sum(b)) SELECT k, x FROM p",
+        "SELECT n, v FROM t UNPIVOT (v FOR n IN (a, b))",
+        "SELECT x FROM (SELECT * FROM 'file.csv')",
+        "SELECT x FROM s.everything, (SELECT * FROM read_csv('f'))",
+    ],
+)
+def test_a_column_that_is_made_where_nobody_can_look_leads_somewhere(reader: Reader, sql: str) -> None:
+    assert set(reader.read(sql).unknown.values()) <= {None}
+
+
+@pytest.mark.parametrize(
+    ("sql", "quoted"),
+    [
+        ('SELECT a FROM t WHERE b = "Alice"', {"alice": {"alice"}}),
+        ('SELECT t."Alice" FROM t', {"main.t.alice": {"alice"}}),
+        ('SELECT * FROM main."Alice"', {"main.alice": {"alice"}}),
+        ('SELECT gone, "gone" FROM t', {"gone": set()}),
+        ("SELECT gone FROM t", {"gone": set()}),
+    ],
+)
+def test_a_name_that_leads_nowhere_says_what_of_it_is_in_quotes(
+    reader: Reader, sql: str, quoted: dict[str, set[str]]
+) -> None:
+    assert reader.read(sql).quoted == quoted
+
+
+def test_what_is_in_quotes_and_no_column_is_a_string_in_sqlite() -> None:
+    with desk() as connection:
+        made = catalogue.new(connection).with_source(SourceState("s", "sqlite", None, "main"))
+        key = {"source": "s", "schema": "main", "table": "orders"}
+        made.add_tables([key])
+        made.add_columns([{**key, "column": "status", "position": 1}])
+        reader = Reader(Names(made), SourceConfig("s", "sqlite"))
+        assert reader.read('SELECT "status" FROM orders WHERE status = "open"').unknown == {}
+        assert list(reader.read("SELECT open FROM orders").unknown.values()) == ["open"]
 
 
 def test_a_relation_of_dbt_is_found_as_it_is_quoted(reader: Reader) -> None:

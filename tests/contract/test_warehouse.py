@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,20 @@ def test_sqlite_is_read_with_its_keys_and_broken_views(
     ]
 
 
+def test_looking_leaves_nothing_beside_a_sqlite_file_with_a_write_ahead_log(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    path = tmp_path / "shop.sqlite"
+    with closing(sqlite3.connect(path)) as made:
+        made.executescript("PRAGMA journal_mode=wal; CREATE TABLE orders (id INTEGER);")
+    assert list(columns(read(connection, path, "sqlite"))) == ["orders"]
+    assert list(tmp_path.iterdir()) == [path]
+    with closing(sqlite3.connect(path)) as writer:
+        writer.executescript("CREATE TABLE lines (id INTEGER);")
+        found = columns(read(connection, path, "sqlite"))
+        assert sorted(found) == ["lines", "orders"], "what is in the log alone is read too"
+
+
 def test_tables_that_are_files_have_the_columns_of_the_files(
     connection: duckdb.DuckDBPyConnection, tmp_path: Path
 ) -> None:
@@ -213,6 +228,22 @@ def test_tables_that_are_files_have_the_columns_of_the_files(
         ("amount", "DOUBLE"),
     ]
     assert [missing.table.table for missing in served.broken] == ["gone"]
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("junk.parquet", "Invalid Input Error: No magic bytes found at end of the file"),
+        ("gone.parquet", "IO Error: No files found that match the pattern"),
+    ],
+)
+def test_why_a_file_cannot_be_read_is_a_sentence_without_its_path(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path, path: str, why: str
+) -> None:
+    (tmp_path / "junk.parquet").write_text("no parquet at all")
+    config = SourceConfig("files", "parquet", {"files": {"sales": str(tmp_path / path)}})
+    (missing,) = warehouse.read(catalogue.new(connection), config, tmp_path).broken
+    assert missing.why == why
 
 
 # -- other warehouses -----------------------------------------------------------------------------

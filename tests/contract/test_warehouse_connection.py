@@ -28,16 +28,16 @@ OPTIONS = {
     "keyfile_json": {"private_key": "opal"},
 }
 POSTGRES = SourceConfig("dwh", "postgres", OPTIONS)
+UNKNOWN = "Dataface's connection to it fails: OperationalError"
+WITH_SECRETS = (
+    "Runtime Error Credentials in profile \"dft_postgres\" invalid: 'sesame' is not valid; opal at /home/u/key.pem",
+    "connected as analyst to db7: open sesame",
+    "FATAL: something odd for user Alice on host Zeus with password Sesame",  # plain words, and no option
+    "column secret of table Employees is {weird} {0} broken",
+)
 
-# Stands before the installed packages, as if one of them were not there.
-ABSENT = """
-import sys
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "dataface":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Absent())
-"""
+# Packages that stand before the installed one.
+ABSENT = "raise ModuleNotFoundError(\"No module named 'dataface'\", name='dataface')\n"
 HANGS = "import time\ntime.sleep(600)\n"
 ENDS = "import os\nos._exit(7)\n"
 
@@ -133,7 +133,8 @@ def test_a_process_that_cannot_ask_is_a_reason_and_no_error(
     said: str,
 ) -> None:
     folder = tmp_path_factory.mktemp("before")
-    (folder / "sitecustomize.py").write_text(module)
+    (folder / "dataface").mkdir()
+    (folder / "dataface" / "__init__.py").write_text(module)
     monkeypatch.setenv(
         "PYTHONPATH", os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     )
@@ -141,6 +142,14 @@ def test_a_process_that_cannot_ask_is_a_reason_and_no_error(
     with pytest.raises(Unread) as caught:
         fetch_for(shop, seconds)(config, "SELECT 1 AS one")
     assert str(caught.value) == said
+
+
+@pytest.mark.parametrize("name", ["dataface", "logging", "json"])
+def test_a_file_of_the_project_that_is_called_as_a_module_is_not_executed(shop: Path, name: str) -> None:
+    (shop / f"{name}.py").write_text("open('executed', 'w').close()\nraise SystemExit(9)\n")
+    (config,) = sources(shop).configs
+    assert list(fetch_for(shop)(config, "SELECT 1 AS one")) == [[1]]
+    assert not (shop / "executed").exists()
 
 
 def test_importing_it_loads_nothing_of_dataface() -> None:
@@ -177,27 +186,22 @@ def test_importing_it_loads_nothing_of_dataface() -> None:
             "dbt-postgres is not installed. Install it with: pip install dbt-postgres",
             "dbt-postgres is not installed: pip install dbt-postgres",
         ),
-        (
-            "Runtime Error Credentials in profile \"dft_postgres\" invalid: 'sesame' is not valid; "
-            "opal at /home/u/key.pem https://db7/x?y=1",
-            "Runtime Error Credentials in profile … invalid: … is not valid; … at …",
-        ),
-        ("connected as analyst to db7: open sesame", "connected as … to …"),
-        ("", ""),
+        ("", UNKNOWN),
+        *((each, UNKNOWN) for each in WITH_SECRETS),
     ],
 )
-def test_what_a_driver_says_is_told_without_what_only_the_project_knows(error: str, said: str) -> None:
-    assert str(unread_because(error, POSTGRES)) == said
+def test_what_a_driver_says_is_told_in_words_of_ours_alone(error: str, said: str) -> None:
+    assert str(unread_because(error, "OperationalError", POSTGRES)) == said
 
 
-def test_words_without_end_are_cut_at_a_word() -> None:
-    said = str(unread_because("word " * 100, POSTGRES))
-    assert len(said) <= 165
-    assert said.endswith(" word …")
+def test_what_is_no_class_and_no_code_of_dataface_s_is_not_told() -> None:
+    for kind in ("", "open sesame", "db7:5499", "x" * 81):
+        assert str(unread_because("odd", kind, POSTGRES)) == "Dataface's connection to it fails"
+    assert str(unread_because("odd", "ERR-WAREHOUSE-RUNTIME", POSTGRES)).endswith(": ERR-WAREHOUSE-RUNTIME")
 
 
 def test_the_kind_of_an_error_is_kept_for_machines() -> None:
     said = "FATAL: password authentication failed"
-    assert isinstance(unread_because(said, POSTGRES).__cause__, PermissionError)
-    assert isinstance(unread_because("Connection refused", POSTGRES).__cause__, ConnectionRefusedError)
-    assert isinstance(unread_because("nobody knows", POSTGRES).__cause__, RuntimeError)
+    assert isinstance(unread_because(said, "", POSTGRES).__cause__, PermissionError)
+    assert isinstance(unread_because("Connection refused", "", POSTGRES).__cause__, ConnectionRefusedError)
+    assert isinstance(unread_because("nobody knows", "", POSTGRES).__cause__, RuntimeError)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from context_telemetry.conventions import names
 from context_telemetry.health.indicators import INDICATORS
 from context_telemetry.health.promql import duration
 from context_telemetry.limits import Limits, Objectives
@@ -116,11 +117,10 @@ def test_a_contract_that_is_broken_wakes_its_owner_by_the_last_word_of_a_place_t
     place = "service_namespace, deployment_environment_name"
     open_ones, lives = rule["expr"].split(f"\nand on ({place}) (\n")
     assert open_ones == (
-        f"sum by ({place}) (max by ({place}, dataface_contract_level) "
+        f"sum by ({place}) (max by ({place}, dataface_contract_level, dataface_contract_part) "
         '(last_over_time(dataface_contract_open{dataface_contract_level="breaking"}[1d]))) > 0'
     )
-    assert lives.startswith(f"sum by ({place}) (dataface:served:increase1d) > 0\nor\n")
-    assert 'dataface_operation_name="check.run"' in lives
+    assert lives == f"sum by ({place}) (dataface:entries:increase1d) > 0\n)"
     assert (rule["for"], rule["labels"]["owner"]) == ("1m", "catalogue-owner")
     assert rule["annotations"]["summary"].startswith(
         "What consumers rely on has changed and nobody accepted it: {{ $value | humanize }}"
@@ -129,10 +129,29 @@ def test_a_contract_that_is_broken_wakes_its_owner_by_the_last_word_of_a_place_t
 
 def test_a_check_is_no_call_in_any_rule_about_calls() -> None:
     for rule in rules():
-        if rule.get("alert") != "DatafaceContractOpen":
-            asked = re.findall(r"dataface_context_served_total\{([^}]*)\}", rule["expr"])
+        asked = re.findall(r"dataface_context_served_total(?:\{([^}]*)\})?", rule["expr"])
+        of_checks = rule.get("labels", {}).get("sloth_slo") == "checks_failing"
+        if not of_checks and not rule.get("record", "").startswith("dataface:entries:"):
             assert all('dataface_operation_name!="check.run"' in each for each in asked), rule
-            assert "dataface_context_served_total[" not in rule["expr"]
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    assert {each.replace("served", "entries") for each in recorded if ":served:" in each} <= recorded
+
+
+def test_what_a_check_can_find_too_is_a_share_of_calls_and_checks() -> None:
+    among = {
+        rule["labels"]["sloth_slo"]: rule["expr"].rsplit("\n", 1)[1]
+        for rule in rules()
+        if rule.get("record") == "slo:sli_error:ratio_rate1h"
+    }
+    assert among["degraded_ratio"] == among["failed_ratio"] == "dataface:served:increase1h"
+    of_what_tells = {
+        indicator.name
+        for indicator in INDICATORS
+        if all(names.DATAFACE_OPERATION_NAME in each.of.attributes for each in indicator.bad)
+        or indicator.among == indicator.bad[0]  # a share of itself
+    }
+    assert {among[name] for name in among.keys() - of_what_tells} == {"dataface:entries:increase1h"}
+    assert {"manifest_stale", "resolution_failures", "unknown_references"} <= among.keys() - of_what_tells
 
 
 def test_windows_minimum_and_limit_are_those_of_the_objectives() -> None:

@@ -135,6 +135,7 @@ def test_what_is_open_of_a_contract_is_counted_by_its_parts_and_one_series_for_a
     for row in rows:
         (condition,) = row["conditions"]
         assert 'log.event_name == "dataface.contract.compared"' in condition
+        assert {"key": "dataface.contract.part", "optional": True} in row["attributes"]
         # Under another service name, another process's former word would stay beside the last one.
         assert [each["key"] for each in row["include_resource_attributes"]] == list(derivation.PROJECT_LABELS)
 

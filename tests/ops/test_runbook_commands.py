@@ -222,6 +222,17 @@ def _contract_broken(machine: Machine) -> None:
     )
 
 
+def _warehouse_cut(machine: Machine) -> None:
+    """The file was cut as it was copied, nobody asks, and checks go on."""
+    _contract_accepted(machine)
+    machine.variables["BACKUP"] = str(machine.state_dir.with_name("backup.duckdb"))
+    (machine.project / DATABASE).rename(machine.variables["BACKUP"])
+    (machine.project / DATABASE).write_bytes(b"cut")
+    for _ in range(2):
+        done = machine.shell("context-telemetry check --no-tools --no-prompts")
+        assert done.returncode == 1, done.stdout
+
+
 _GUESSED = """\
 title: Lost and found
 queries:
@@ -311,6 +322,7 @@ STATES: Mapping[str, State] = {
             "UNTIL": f"{datetime.now(timezone.utc) + timedelta(days=3):%Y-%m-%d}",
         },
     ),
+    "DatafaceChecksFailing": State(_warehouse_cut, {**_ORDERS, "WAREHOUSE": DATABASE.name}),
     "DatafaceUnknownReferences": State(
         _names_guessed,
         {

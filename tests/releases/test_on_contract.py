@@ -246,7 +246,11 @@ def test_without_a_contract_a_column_that_the_manifest_declares_and_is_gone_is_d
         eventually(lambda: asks(memory, registry, STATUS) == {"schema_drift"})
         assert asks(memory, registry, TWIN) == set()
     (told,) = events(memory, "dataface.contract.compared")
-    assert told == {"dataface.contract.unread": 0, "dataface.contract.drift": 1}
+    assert told == {
+        "dataface.contract.part": "tables",
+        "dataface.contract.unread": 0,
+        "dataface.contract.drift": 1,
+    }
 
 
 @scenario("contract")

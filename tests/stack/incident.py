@@ -92,10 +92,13 @@ class Incident:
         query = driver.tool(
             "execute_query", sql="SELECT payment_method FROM fct_orders LIMIT 1", source="shop"
         )
+        guessed = driver.tool("execute_query", sql="SELECT count(*) FROM fct_order", source="shop")
 
         async def use(client: driver.Client) -> None:
             await client.send(query)
+            await client.send(guessed)
             wait_until("it is compared", lambda: self._has_said("dataface.contract.changed"))
+            wait_until("names are compared", lambda: self._has_said("dataface.reference.unknown"))
             await client.send(query)
 
         renamed.inject(self.project)

@@ -156,11 +156,26 @@ BROKEN: Mapping[str, tuple[str, str, str]] = {
         "ContractOpen",
     ),
     "the level of a change": (r"\{dataface_contract_level=\"breaking\"\}", "", "ContractOpen"),
-    "a contract where nobody is served": (r"\n\s+and on \([^)]*\) \(\n[^}]*\}.*\n\s+\)", "", "ContractOpen"),
-    "a contract that only a check looks at": (
-        r"(dataface_operation_name)=\"check.run\"",
-        r'\1="check.runs"',
+    "a contract where nobody is served": (
+        r"\n\s+and on \([^)]*\) \(\n.*:entries:.*\n\s+\)",
+        "",
         "ContractOpen",
+    ),
+    "a contract that only a check looks at": (
+        r"(and on [^\n]*\n[^\n]*)dataface:entries:",
+        r"\1dataface:served:",
+        "ContractOpen",
+    ),
+    "a part of a contract": (r", dataface_contract_part(\) \(last_over_time)", r"\1", "ContractOpen"),
+    "what a check finds beside calls alone": (
+        r"(dataface:bad:increase\w+\{sloth_slo=\"manifest_stale\"\}\s+/ on \([^)]*\)\s+)dataface:entries:",
+        r"\1dataface:served:",
+        "ManifestStale",
+    ),
+    "calls as if they were checks": (
+        r"dataface_operation_name=\"check.run\"(\}\[)",
+        r'dataface_operation_name!="check.run"\1',
+        "ChecksFailing",
     ),
     "names that are not there": (
         r"dataface_references_unknown_total\[",

@@ -1,4 +1,4 @@
-"""A column that a face uses is dropped, and nobody asks for it: the next `check` tells whoever has to know, everywhere."""
+"""A column that a face uses is dropped, and nobody asks for it: the next `check` tells whoever has to know."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ class _Shop:
 
 
 def _breaking(stack: Stack) -> list[float]:
-    return [value for _, value in stack.query('dataface_contract_open{dataface_contract_level="breaking"}')]
+    """What is open of each part that was compared, as one sum."""
+    query = 'sum(dataface_contract_open{dataface_contract_level="breaking"})'
+    return [value for _, value in stack.query(query)]
 
 
 @pytest.mark.timeout(900)

@@ -62,6 +62,10 @@ def incident(silent: Incident) -> Incident:
     silent.send()
     entries = sum(span.entry for span in silent.spans)
     wait_until("all calls are scraped", lambda: _sum(silent, SERVED) == entries)
+    # A group of rules is evaluated for the first time at some moment of its first interval.
+    wait_until(
+        "the rules are evaluated", lambda: silent.stack.query('ALERTS{alertname="DatafaceWatchdog"}'), 90
+    )
     return silent
 
 

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, NoReturn
 
-from context_telemetry.cli import check_parts, check_screen, interrupts
+from context_telemetry.cli import check_parts, check_screen, interrupts, progress
 from context_telemetry.cli.check_memory import Memory
 from context_telemetry.cli.check_parts import Asked, Compared, Part, Prompts
-from context_telemetry.cli.contract import recorded_uses
 from context_telemetry.cli.place import PROJECT_VARIABLE, Place
+from context_telemetry.cli.progress import Tell
+from context_telemetry.cli.served_uses import recorded_uses
 from context_telemetry.contract.impact import Recorded
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation import DatafaceInstrumentor
@@ -36,6 +38,8 @@ EXIT: Final[dict[Verdict, int]] = {"healthy": 0, "unhealthy": 1, "unknown": 3}
 
 FLUSH_SECONDS: Final = 3.0
 """So long a sink may take to take what was found."""
+_LEFT_SECONDS: Final = 0.3
+"""What such a sink gets at the end, after it had its time."""
 TOOLS_SECONDS: Final = 3600.0
 """After so long the MCP server is asked again by a check that stays."""
 
@@ -80,11 +84,11 @@ class Checked:
 def once(place: Place, options: Options, *, as_json: bool) -> int:
     """Look once and print it; the exit code."""
     with _observed(place):
-        try:
-            checked = Checker(place, options).look()
-        except Exception as error:  # ours, so nothing is known of the project
-            failsafe.caught("check", error)
-            return EXIT["unknown"]
+        with progress.shown() as tell:
+            checked = _looked(Checker(place, options, tell))
+        pipeline = auto.current()
+        if pipeline is not None and checked.delivered is False:
+            pipeline.shutdown(_LEFT_SECONDS)
         if as_json:
             print(json.dumps(check_screen.document(checked), indent=2))
         else:
@@ -99,16 +103,22 @@ def every(place: Place, options: Options, seconds: float, *, as_json: bool) -> N
         interrupts.leaves("the last look is above")
         due = time.monotonic()
         while True:
-            try:
-                checked = checker.look()
-            except Exception as error:  # ours: the next look may do better
-                failsafe.caught("check", error)
-            else:
-                line = json.dumps(check_screen.document(checked)) if as_json else check_screen.line(checked)
-                print(line, flush=True)
+            checked = _looked(checker)
+            line = json.dumps(check_screen.document(checked)) if as_json else check_screen.line(checked)
+            print(line, flush=True)
             # A round that took longer skips those that it missed.
             due = max(due + seconds, time.monotonic())
             time.sleep(max(0.0, due - time.monotonic()))
+
+
+def _looked(checker: Checker) -> Checked:
+    """A look; where it is we who fail, one that says so, for then nothing is known of the project."""
+    at, began = time.time(), time.perf_counter()
+    try:
+        return checker.look()
+    except Exception as error:
+        failsafe.caught("check", error)
+        return checker.nothing(error, at, time.perf_counter() - began)
 
 
 @contextlib.contextmanager
@@ -116,6 +126,8 @@ def _observed(place: Place) -> Iterator[None]:
     """Record to where `run` would record; where recording is switched off, look all the same."""
     os.environ[PROJECT_VARIABLE] = str(place.root)
     os.environ[_STATE_VARIABLE] = str(place.folder.parent)
+    # What an exporter says of each attempt: that nothing was delivered is told once, and by us.
+    logging.getLogger("opentelemetry.exporter").addHandler(logging.NullHandler())
     if is_disabled() or place.settings.disabled:
         from opentelemetry._logs import NoOpLoggerProvider
         from opentelemetry.metrics import NoOpMeterProvider
@@ -139,8 +151,8 @@ def _observed(place: Place) -> Iterator[None]:
 class Checker:
     """Looks at one project, and keeps from look to look what need not be asked again."""
 
-    def __init__(self, place: Place, options: Options) -> None:
-        self._place, self._options = place, options
+    def __init__(self, place: Place, options: Options, tell: Tell = progress.nobody) -> None:
+        self._place, self._options, self._tell = place, options, tell
         self._memory = Memory(place.folder)
         self._prompts = Prompts()
         self._asked: tuple[Asked, object] | None = None
@@ -162,7 +174,9 @@ class Checker:
             entry.detach()
         self._memory.settle(_known(parts, compared))
         delivered = self._deliver()
-        if delivered is not False and not (is_disabled() or self._place.settings.disabled):
+        if delivered is False:
+            self._memory.drop()
+        elif not (is_disabled() or self._place.settings.disabled):
             self._memory.keep()
         span = entry.span.get_span_context()
         return Checked(
@@ -178,25 +192,33 @@ class Checker:
             delivered,
         )
 
+    def nothing(self, error: Exception, at: float, seconds: float) -> Checked:
+        """A look that ended with an error of ours."""
+        parts = (_unlooked("contract", error),)
+        return Checked(self._place, self._options, at, seconds, parts, Compared(parts), None, (), None, None)
+
     def _look(self, entry: Operation) -> tuple[list[Part], Compared, Recorded | None]:
-        place, options = self._place, self._options
+        place, options, tell = self._place, self._options, self._tell
         release = installed_release()
         key = (release, identity_of(place.root / "dataface.yml"))
         answer = check_parts.ask(place.root) if options.tools and self._is_due(key) else None
+        tell("the manifest")
         manifest = _each("manifest", lambda: check_parts.manifest(place.root))
         prompt = [Part("prompt", "prompt", "absent", "not looked at (--no-prompts)")]
         if options.prompts:
+            tell("the agent's prompt")
             prompt = _each("prompt", lambda: [self._prompts.look(entry, place.root, release)])
         if answer is not None:
+            tell("MCP tools")
             self._asked = answer(), key
         if self._asked is None:
             tools = Part("tools", "tools", "absent", "not asked (--no-tools)")
         else:
             tools = check_parts.tools(self._asked[0], new=answer is not None)
-        recorded = recorded_uses(place, options.since)
+        recorded = recorded_uses(place.folder, options.since)
         listed = self._asked[0].listed if self._asked else None
         try:
-            compared = check_parts.compare(place, listed, recorded)
+            compared = check_parts.compare(place, listed, recorded, tell)
         except Exception as error:
             failsafe.caught("check.compare", error)
             compared = Compared((_unlooked("contract", error),))
@@ -246,11 +268,15 @@ def _unlooked(kind: check_parts.Kind, error: Exception) -> Part:
 def _conclude(entry: Operation, parts: list[Part]) -> None:
     """What is wrong has its reason on the entry; what has none is a failure of its class."""
     for part in parts:
-        if part.kind in ("contract", "drift") and part.reasons:
+        if part.kind in ("faces", "contract", "drift") and part.reasons:
             entry.degraded(*part.reasons)
     nameless = [part for part in parts if part.error_type and not part.reasons]
     if nameless:
         entry.failed(nameless[0].error_type or "_OTHER")
+
+
+_TOOLS: Final = ("tool ", "resource ")
+"""How the objects of a contract begin that only an MCP server can tell of."""
 
 
 def _known(parts: list[Part], compared: Compared) -> Callable[[str, str], bool]:
@@ -265,8 +291,26 @@ def _known(parts: list[Part], compared: Compared) -> Callable[[str, str], bool]:
             return all(part.state != "unknown" for part in parts if part.kind == "manifest")
         if comparison is None:
             return False
-        if what == "check.run":  # the whole of it is about all sources
-            return not comparison.unread and comparison.problem is None
+        if what == "check.run" and reason == "face_unreadable":
+            return True
+        if what == "check.run":
+            # It is about all sources, and of the contract about all parts.
+            whole = reason != "contract_broken" or _is_whole(compared)
+            return whole and not comparison.unread and comparison.problem is None
+        if reason == "contract_broken" and comparison.accepted and what.startswith(_TOOLS):
+            return "tools" in comparison.open
+        if reason == "contract_broken" and comparison.problem is not None:
+            return False
+        if reason == "schema_drift" and comparison.drift is None and comparison.manifest_problem is not None:
+            return False
         return what.partition(".")[0] not in comparison.unread or reason == "layer_unavailable"
 
     return is_known
+
+
+def _is_whole(compared: Compared) -> bool:
+    """Whether tools and resources were compared, where the contract has any."""
+    if compared.report is None or compared.comparison is None:
+        return True
+    contract = compared.report.accepted.contract
+    return (contract.tools, contract.resources) == (None, None) or "tools" in compared.comparison.open

@@ -28,6 +28,10 @@ class Memory:
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
         self._kept = _read(self._path)
+        self._remember()
+
+    def _remember(self) -> None:
+        """What was kept is what was said."""
         # Whoever looks now and then says each time what it found: its telemetry may go elsewhere than the last time.
         self._said = Said(self._kept.get("said"), watch="check", again=0.0)
         self._held: list[list[str]] = []
@@ -46,11 +50,16 @@ class Memory:
         self._held = [list(each) for each in board.settle(is_known)]
 
     def keep(self) -> None:
-        """Remember what was said, once it has been delivered: what has not is said again by the next run."""
+        """Remember what was said: it has been delivered."""
         kept = {"format": _FORMAT, "said": self._said.memory(), "held": self._held}
         if kept != self._kept:
             self._kept = kept
             _write(self._path, kept)
+
+    def drop(self) -> None:
+        """What was said since it was kept last has not been delivered: the next look says it again."""
+        board.forget()
+        self._remember()
 
 
 def _read(path: Path) -> dict[str, Any]:

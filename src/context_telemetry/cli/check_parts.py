@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from context_telemetry.cli import check_prompt, served_tools, text
+from context_telemetry.cli import check_prompt, progress, served_tools, text
 from context_telemetry.cli.place import Place
+from context_telemetry.cli.progress import Tell
 from context_telemetry.cli.served_tools import Listed
 from context_telemetry.contract.impact import Hit, Recorded
 from context_telemetry.conventions import names
@@ -25,12 +27,14 @@ from context_telemetry.observe import failsafe
 from context_telemetry.observe.operation import Operation, error_class
 
 if TYPE_CHECKING:
-    from context_telemetry.contract.comparison import Comparison, Look
+    from context_telemetry.contract.comparison import Comparison
     from context_telemetry.contract.judgement import Report
-    from context_telemetry.contract.model import Level
+    from context_telemetry.contract.look import Look
+    from context_telemetry.contract.model import TableKey, UnknownUse
     from context_telemetry.contract.snapshot import Snapshot
+    from context_telemetry.contract.warehouse import Cause
 
-Kind = Literal["manifest", "source", "contract", "drift", "prompt", "tools"]
+Kind = Literal["manifest", "source", "faces", "contract", "drift", "prompt", "tools"]
 State = Literal["ok", "wrong", "unknown", "absent"]
 """`unknown`: it could not be looked at. `absent`: it is not there, or was not asked for, and nobody is harmed."""
 
@@ -51,10 +55,12 @@ class Part:
     """How long it took; None where nothing was done."""
     reasons: tuple[str, ...] = ()
     error_type: str | None = None
+    advice: str = ""
+    """What to do, where what is found says it better than its reasons do."""
 
 
 @dataclass(frozen=True)
-class Nowhere:
+class NotThere:
     """A name in faces that their source does not serve, and who uses it."""
 
     source: str | None
@@ -62,6 +68,8 @@ class Nowhere:
     hits: tuple[Hit, ...]
     explained: bool
     """Whether a change of the contract tells of it already."""
+    until: date | None = None
+    """The last day on which it is accepted, where an exception covers that change for all of them."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,7 @@ class Compared:
     parts: tuple[Part, ...]
     comparison: Comparison | None = None
     report: Report | None = None
-    nowhere: tuple[Nowhere, ...] = ()
+    not_there: tuple[NotThere, ...] = ()
 
 
 @contextmanager
@@ -245,15 +253,17 @@ def tools(asked: Asked, *, new: bool) -> Part:
 # -- sources, contract, manifest against warehouse ------------------------------------------------
 
 
-class _Steps:
-    """When each source was read, by what a comparison says that it looks at next."""
+class _SourceClock:
+    """When each source was read, by what a comparison says that it looks at next; others are told of it too."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
         self.sources: dict[str, tuple[int, int]] = {}
         """Begin (Unix time) and duration in nanoseconds."""
         self._current: tuple[str, int, float] | None = None
 
     def __call__(self, what: str) -> None:
+        self._tell(what)
         now, clock = time.time_ns(), time.perf_counter()
         if self._current is not None:
             name, began, then = self._current
@@ -262,14 +272,20 @@ class _Steps:
         self._current = (name, now, clock) if kind == "source" else None
 
 
-def compare(place: Place, listed: Listed | None, recorded: Recorded | None) -> Compared:
-    """Every source by one metadata query, and the project as it is now beside its contract and its manifest."""
-    from context_telemetry.cli.warehouse_connection import fetch_for
-    from context_telemetry.contract import catalogue, comparison
+def compare(
+    place: Place, listed: Listed | None, recorded: Recorded | None, tell: Tell = progress.nobody
+) -> Compared:
+    """Every source by one metadata query, and the project as it is now beside its contract and its manifest.
 
-    steps = _Steps()
+    But for sources that were left out of the contract: nothing is asked of those.
+    """
+    from context_telemetry.cli.warehouse_connection import fetch_for
+    from context_telemetry.contract import catalogue
+    from context_telemetry.contract import look as looks
+
+    steps = _SourceClock(tell)
     with _clock() as took, catalogue.connect() as connection:
-        look = comparison.compare(
+        look = looks.compare(
             connection,
             place.root,
             tools=listed.tools if listed else None,
@@ -282,31 +298,49 @@ def compare(place: Place, listed: Listed | None, recorded: Recorded | None) -> C
             problem = look.comparison.problem or "the project cannot be read"
             part = Part("contract", "project", "unknown", problem, took(), error_type="ProjectFileError")
             return Compared((part,), look.comparison)
-        nowhere = _nowhere(look.now, look.report, recorded)
-        sources = tuple(_sources(look.now, look.comparison, nowhere, steps))
+        not_there = _not_there(look.now, look.report, recorded)
+        sources = tuple(_sources(look.now, look.comparison, not_there, steps))
         rest = took() - sum(duration for _, duration in steps.sources.values()) / 1e9
-        others = (*_contract(place, look, recorded, rest), *_drift(look.comparison))
-        return Compared((*sources, *others), look.comparison, look.report, nowhere)
+        others = (*_faces(look.now), *_contract(place, look, recorded, rest), *_drift(look))
+        return Compared((*sources, *others), look.comparison, look.report, not_there)
 
 
-def _nowhere(now: Snapshot, report: Report | None, recorded: Recorded | None) -> tuple[Nowhere, ...]:
+def _not_there(now: Snapshot, report: Report | None, recorded: Recorded | None) -> tuple[NotThere, ...]:
     """Names that lead nowhere now, and did not when the contract was accepted."""
     accepted = report.accepted.contract.unknown if report else ()
     unexplained = report.unknown if report else now.unknown
-    found: dict[tuple[str | None, str], tuple[dict[Hit, None], list[bool]]] = {}
+    found: dict[tuple[str | None, str], tuple[dict[Hit, None], list[bool], list[date | None]]] = {}
     for use in now.unknown:
         if use.missing is None or use in accepted:
             continue
-        hits, explained = found.setdefault((use.source, use.missing), ({}, []))
+        hits, explained, until = found.setdefault((use.source, use.missing), ({}, [], []))
         served = None if recorded is None else recorded.served.get(use.consumer, 0)
         hits[Hit(use.consumer, (use.part,) if use.part else (), served)] = None
         explained.append(use not in unexplained)
+        until.append(_accepted_until(use, report))
     return tuple(
-        Nowhere(source, name, _merged(hits), all(explained))
-        for (source, name), (hits, explained) in sorted(
+        NotThere(source, name, _merged(hits), all(explained), _first_of(until))
+        for (source, name), (hits, explained, until) in sorted(
             found.items(), key=lambda item: (item[0][0] or "", item[0][1])
         )
     )
+
+
+def _accepted_until(use: UnknownUse, report: Report | None) -> date | None:
+    """The last day of an exception for the change that takes this very name from whoever uses it."""
+    name = f".{use.missing}".casefold()
+    for each in report.changes if report else ():
+        if each.exception is None or not f".{each.change.object}".casefold().endswith(name):
+            continue
+        if any(hit.consumer == use.consumer and use.part in hit.parts for hit in each.hits):
+            return each.exception.until
+    return None
+
+
+def _first_of(days: Iterable[date | None]) -> date | None:
+    """The first of them; None where one is not known."""
+    known = list(days)
+    return None if None in known else min(day for day in known if day)
 
 
 def _merged(hits: Mapping[Hit, None]) -> tuple[Hit, ...]:
@@ -320,7 +354,7 @@ def _merged(hits: Mapping[Hit, None]) -> tuple[Hit, ...]:
 
 
 def _sources(
-    now: Snapshot, comparison: Comparison, nowhere: tuple[Nowhere, ...], steps: _Steps
+    now: Snapshot, comparison: Comparison, not_there: tuple[NotThere, ...], steps: _SourceClock
 ) -> Iterator[Part]:
     counts = {
         source: (tables, columns)
@@ -334,7 +368,9 @@ def _sources(
         if why is None and state.unread:
             yield Part("source", state.name, "absent", "left out of the contract, so nothing is asked of it")
             continue
-        unresolved = sum(each.source == state.name for each in nowhere)
+        nowhere = [each for each in not_there if each.source == state.name]
+        accepted = [each for each in nowhere if each.until]
+        unresolved = len(nowhere) - len(accepted)
         op = Operation(
             "catalog.resolve",
             {names.DATAFACE_CATALOG_SOURCE: state.name, names.DATAFACE_CATALOG_SOURCE_CONFIGURED: True},
@@ -357,12 +393,39 @@ def _sources(
         if unresolved:
             are = "is" if unresolved == 1 else "are"
             found += f", {text.counted(unresolved, 'name')} in faces that {are} not there"
-        verdict: State = "wrong" if unresolved else "unknown" if why is not None else "ok"
-        yield Part("source", state.name, verdict, found, duration / 1e9, tuple(op.reasons), op.error_type)
+        if accepted:
+            told = "that is" if len(accepted) == 1 else "that are"
+            until = _first_of(each.until for each in accepted)
+            found += f", {text.counted(len(accepted), 'name')} {told} not there accepted until {until}"
+        broken, advice = _ADVICE.get(now.causes.get(state.name), (False, ""))
+        verdict: State = "wrong" if unresolved or broken else "unknown" if why is not None else "ok"
+        reasons, seconds = tuple(op.reasons), duration / 1e9
+        yield Part("source", state.name, verdict, found, seconds, reasons, op.error_type, advice)
+
+
+# Whether a source that cannot be read for this cause stays so until somebody repairs it, and what to do.
+_ADVICE: Final[Mapping[Cause | None, tuple[bool, str]]] = {
+    "gone": (True, "build it (`dbt build`), or correct its path in dataface.yml"),
+    "no_database": (True, "put the file back, or build it anew (`dbt build`)"),
+    "held": (False, "wait until that process is done, or end it"),
+}
+
+
+def _faces(now: Snapshot) -> Iterator[Part]:
+    """Faces that nobody can read; no part where all can be."""
+    broken = [use for use in now.unknown if use.is_all]
+    if broken:
+        named = "; ".join(use.why for use in broken[:_FACES_NAMED])
+        more = f" and {len(broken) - _FACES_NAMED:,} more" if len(broken) > _FACES_NAMED else ""
+        found = f"{text.counted(len(broken), 'face')} cannot be read: {named}{more}"
+        yield Part("faces", "faces", "wrong", found, reasons=("face_unreadable",))
+
+
+_FACES_NAMED: Final = 3
 
 
 def _contract(place: Place, look: Look, recorded: Recorded | None, seconds: float) -> Iterator[Part]:
-    from context_telemetry.cli.contract_screen import in_short
+    from context_telemetry.cli.contract_screen import in_short, settled
 
     if look.comparison.problem is not None:
         found = look.comparison.problem
@@ -375,22 +438,46 @@ def _contract(place: Place, look: Look, recorded: Recorded | None, seconds: floa
     else:
         state: State = _OF_REPORT[look.report.exit_code]
         reasons = ("contract_broken",) if state == "wrong" else ()
-        found = (
-            f"holds ({_counted(look.comparison.open)})" if state == "ok" else in_short(look.report, recorded)
-        )
+        found = f"holds ({settled(look.report)})" if state == "ok" else in_short(look.report, recorded)
         yield Part("contract", "contract", state, found, seconds, reasons)
 
 
-def _counted(counts: Mapping[Level, int]) -> str:
-    return ", ".join(f"{count} {level}" for level, count in counts.items() if count) or "no change"
+def _drift(look: Look) -> Iterator[Part]:
+    """What the manifest declares and the warehouse does not have so; no part where there is no manifest.
 
-
-def _drift(comparison: Comparison) -> Iterator[Part]:
-    """What the manifest declares and the warehouse does not have so; no part where there is no manifest."""
-    if comparison.drift:
-        found = f"{text.counted(comparison.drift, 'object')} otherwise than the manifest declares"
+    It is wrong where somebody uses what drifted, and no exception of the contract covers that.
+    """
+    comparison, now = look.comparison, look.now
+    if comparison.drift is None or now is None:
+        return
+    if not comparison.drift:
+        if comparison.unread:
+            yield Part("drift", "drift", "unknown", f"not known of {', '.join(comparison.unread)}")
+        elif all(state.unread for state in now.catalogue.sources):
+            yield Part("drift", "drift", "absent", "no source was read")
+        else:
+            yield Part("drift", "drift", "ok", "the warehouse has what the manifest declares")
+        return
+    excepted = accepted_until(look.report)
+    drifted = [each for each in look.met if each.reason == "schema_drift"]
+    until = [day for each in drifted if (day := excepted.get((each.table, each.column)))]
+    rest = [each for each in drifted if (each.table, each.column) not in excepted]
+    unused = sum(not each.consumers for each in rest)
+    found = f"{text.counted(comparison.drift, 'object')} otherwise than the manifest declares"
+    if until:
+        found += f", {len(until):,} accepted until {min(until)}"
+    if unused:
+        found += f", {unused:,} that nobody uses"
+    if unused < len(rest):
         yield Part("drift", "drift", "wrong", found, reasons=("schema_drift",))
-    elif comparison.drift is not None and comparison.unread:
-        yield Part("drift", "drift", "unknown", f"not known of {', '.join(comparison.unread)}")
-    elif comparison.drift is not None:
-        yield Part("drift", "drift", "ok", "the warehouse has what the manifest declares")
+    else:
+        yield Part("drift", "drift", "ok", found)
+
+
+def accepted_until(report: Report | None) -> dict[tuple[TableKey | None, str | None], date]:
+    """Tables and columns that an exception covers today, and its last day."""
+    return {
+        (each.change.table, each.change.column): each.exception.until
+        for each in (report.changes if report else ())
+        if each.exception is not None and each.change.table is not None
+    }

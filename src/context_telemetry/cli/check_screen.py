@@ -9,21 +9,23 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from context_telemetry.cli import documents, text
-from context_telemetry.cli.check_parts import Nowhere, Part
-from context_telemetry.cli.contract_screen import change_document, changes_table, matters, with_parts
+from context_telemetry.cli.check_parts import NotThere, Part, accepted_until
+from context_telemetry.cli.contract_screen import change_document, changes_table, hit_lines, matters
 from context_telemetry.contract.impact import words
 from context_telemetry.health import what_to_do
 
 if TYPE_CHECKING:
     from context_telemetry.cli.check import Checked
-    from context_telemetry.contract.comparison import Finding
+    from context_telemetry.contract.comparison import Comparison, Finding
+    from context_telemetry.contract.comparison import Part as ContractPart
+    from context_telemetry.contract.model import Level
 
 _MARK: Final = {"ok": "✓", "wrong": "✗", "unknown": "?", "absent": "-"}
 _STYLE: Final = {"ok": "green", "wrong": "red", "unknown": "yellow", "absent": "dim"}
 _NAMED: Final = 20
 """So many of a kind are listed; the JSON document has all of them."""
 # What decides first about the headline.
-_FIRST: Final = ("contract", "source", "drift", "manifest", "prompt", "tools")
+_FIRST: Final = ("contract", "source", "faces", "drift", "manifest", "prompt", "tools")
 
 
 def show(checked: Checked) -> None:
@@ -71,9 +73,8 @@ def _parts(parts: Sequence[Part]) -> RenderableType:
     for part in parts:
         name = f"source {part.name}" if part.kind == "source" else part.name
         found = Text(part.found, _STYLE[part.state] if part.state in ("wrong", "unknown") else "")
-        for each in part.reasons if part.state == "wrong" else ():
-            if advice := what_to_do(each):
-                found.append(f"\n{each}: {advice}", "dim")
+        for line in _advice(part):
+            found.append(f"\n{line}", "dim")
         table.add_row(
             Text(_MARK[part.state], _STYLE[part.state]),
             name,
@@ -81,6 +82,13 @@ def _parts(parts: Sequence[Part]) -> RenderableType:
             found,
         )
     return table
+
+
+def _advice(part: Part) -> Iterator[str]:
+    for reason in part.reasons if part.state in ("wrong", "unknown") else ():
+        words = part.advice if reason == "layer_unavailable" and part.advice else what_to_do(reason)
+        if words:
+            yield f"{reason}: {words}"
 
 
 def _broken(checked: Checked) -> Iterator[RenderableType]:
@@ -91,15 +99,22 @@ def _broken(checked: Checked) -> Iterator[RenderableType]:
         yield changes_table(shown[:_NAMED], checked.recorded)
     told = {each.change.object for each in shown}
     findings = compared.comparison.findings if compared.comparison else ()
-    drift = [each for each in findings if each.reason == "schema_drift" and each.object not in told]
-    nowhere = [each for each in compared.nowhere if not each.explained]
-    if drift or nowhere:
+    excepted = accepted_until(compared.report)
+    drift = [
+        each
+        for each in findings
+        if each.reason == "schema_drift"
+        and each.object not in told
+        and (each.table, each.column) not in excepted
+    ]
+    not_there = [each for each in compared.not_there if not each.explained]
+    if drift or not_there:
         yield Text()
     for each in drift[:_NAMED]:
         yield Text(f"! {each.rule} {each.object}: {_hit(each)}", "yellow")
-    for name in nowhere[:_NAMED]:
+    for name in not_there[:_NAMED]:
         yield from _uses(name, checked)
-    if more := sum(max(0, len(each) - _NAMED) for each in (shown, drift, nowhere)):
+    if more := sum(max(0, len(each) - _NAMED) for each in (shown, drift, not_there)):
         command = checked.place.command("contract", "diff")
         yield Text(f"and {more:,} more: {command}", "dim")
     if compared.report and not compared.report.accepted.whole:
@@ -115,11 +130,11 @@ def _hit(finding: Finding) -> str:
     )
 
 
-def _uses(name: Nowhere, checked: Checked) -> Iterator[Text]:
+def _uses(name: NotThere, checked: Checked) -> Iterator[Text]:
     where = f"{name.source}: " if name.source else ""
     yield Text(f"! {where}{name.name} is not there: {words(name.hits, checked.recorded)}", "yellow")
-    for hit in name.hits:
-        yield Text(f"    {with_parts(hit)}", "dim")
+    for each in hit_lines(name.hits):
+        yield Text(f"    {each}", "dim")
 
 
 def line(checked: Checked) -> str:
@@ -154,16 +169,21 @@ def document(checked: Checked) -> dict[str, Any]:
                 "seconds": part.seconds,
                 "reasons": list(part.reasons),
                 "error_type": part.error_type,
+                "advice": part.advice or None,
             }
             for part in checked.parts
         ],
         "contract": compared.report.accepted.name if compared.report else None,
-        "counts": dict(comparison.open) if comparison and comparison.accepted else None,
+        "counts": _counts(comparison) if comparison and comparison.accepted else None,
         "drift": comparison.drift if comparison else None,
         "changes": [change_document(each, checked.recorded) for each in changes if matters(each)],
         "findings": [_finding(each) for each in comparison.findings] if comparison else [],
-        "not_there": [_nowhere(each) for each in compared.nowhere],
+        "not_there": [_not_there(each) for each in compared.not_there],
     }
+
+
+def _counts(comparison: Comparison) -> dict[ContractPart, dict[Level, int]]:
+    return {part: dict(levels) for part, levels in comparison.open.items()}
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
@@ -174,14 +194,16 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "object": finding.object,
         "consumers": finding.consumers,
         "served": finding.served,
+        "faces": list(finding.faces),
     }
 
 
-def _nowhere(name: Nowhere) -> dict[str, Any]:
+def _not_there(name: NotThere) -> dict[str, Any]:
     return {
         "source": name.source,
         "name": name.name,
         "explained": name.explained,
+        "accepted_until": name.until.isoformat() if name.until else None,
         "hits": [
             {
                 "kind": hit.consumer.kind,

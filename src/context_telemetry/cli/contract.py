@@ -8,24 +8,20 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
 from context_telemetry.cli import interrupts
+from context_telemetry.cli.served_uses import recorded_uses
 
 if TYPE_CHECKING:
     from context_telemetry.cli.place import Place
     from context_telemetry.cli.served_tools import Listed
     from context_telemetry.contract.document import Contract
-    from context_telemetry.contract.impact import Recorded
-    from context_telemetry.contract.judgement import Report
-    from context_telemetry.contract.model import Consumer
     from context_telemetry.contract.snapshot import Snapshot
 
 OK, BROKEN, USAGE, UNKNOWN = 0, 1, 2, 3
@@ -53,7 +49,6 @@ NoTools = Annotated[bool, typer.Option("--no-tools", help="Do not ask the MCP se
 
 # Up to this release, an agent's prompt describes the whole catalogue. Later ones name its sources alone.
 _TELLS_ALL: Final = ((0, 2, 0), "get_schema_context")
-_WINDOWS: Final = {604_800.0: "this week", 86_400.0: "in the last day", 3_600.0: "in the last hour"}
 
 
 @app.command()
@@ -61,33 +56,37 @@ def snapshot(
     project: Project = None,
     without: Annotated[
         list[str] | None,
-        typer.Option("--without", metavar="SOURCE", help="Leave out a source that cannot be read from here."),
+        typer.Option(
+            "--without",
+            metavar="NAME",
+            help="Leave out what cannot be read from here: a source, a face (by its path), or `manifest`.",
+        ),
     ] = None,
     no_tools: NoTools = False,
     as_json: AsJson = False,
 ) -> None:
     """Accept what is served now: write context-contract.yaml and .parquet. Exit 0 written, 2 usage, 3 not written."""
     from context_telemetry.cli import contract_screen as screen
-    from context_telemetry.contract import catalogue, file, sources
+    from context_telemetry.contract import catalogue, file
     from context_telemetry.contract.document import Contract
 
     interrupts.leaves("nothing is written")
     place = _place(project, None)
-    with _told(), catalogue.connect() as connection:
+
+    def unknown(problems: Sequence[str]) -> NoReturn:
+        if as_json:
+            screen.show(screen.snapshot_problems(place, problems))
+        _stop(problems, UNKNOWN)
+
+    with _told(unknown), catalogue.connect() as connection:
         former = file.read_contract(place.root) if (place.root / file.NAME).exists() else Contract()
         left_out = frozenset(without or ())
-        if strangers := left_out - {config.name for config in sources.sources(place.root).configs}:
-            _stop([f"--without {name}: no such source in dataface.yml" for name in sorted(strangers)], USAGE)
         now, listed = _look(connection, place, no_tools=no_tools, without=left_out)
-        if unread := [state for state in now.unread if state.name not in left_out]:
-            _stop(
-                [
-                    f"{_where(place, state.name)}: cannot be read: {state.unread}; nothing is written. "
-                    f"Make it readable, or leave it out: --without {state.name}"
-                    for state in unread
-                ],
-                UNKNOWN,
-            )
+        if strangers := left_out - _may_be_left_out(now):
+            words = "is no source in dataface.yml, and no face or manifest that cannot be read"
+            _stop([f"--without {name}: {words}" for name in sorted(strangers)], USAGE)
+        if lost := list(_lost(former, now, left_out)):
+            unknown(lost)
         made = _kept(file.contract_of(now, _prompts(former), former.exceptions), former)
         interrupts.leaves("it was writing: run it again")
         changed = file.write(place.root, now, made)
@@ -96,6 +95,43 @@ def snapshot(
         else:
             for line in screen.snapshot_lines(now, made, listed, changed):
                 typer.echo(line)
+
+
+MANIFEST: Final = "manifest"
+"""What `--without` calls the manifest."""
+
+
+def _may_be_left_out(now: Snapshot) -> set[str]:
+    names = {config.name for config in now.configs.configs} | {use.consumer.name for use in now.unreadable}
+    return names | ({MANIFEST} if now.declared is None else set())
+
+
+def _lost(former: Contract, now: Snapshot, left_out: frozenset[str]) -> Iterator[str]:
+    """What the contract would lose because it cannot be read now; of each what to do."""
+    from context_telemetry.cli import contract_screen as screen
+    from context_telemetry.cli import text
+    from context_telemetry.contract.document import dotted
+    from context_telemetry.contract.file import NAME
+
+    for state in now.unread:
+        if state.name not in left_out:
+            yield (
+                f"{screen.where(now.root, state.name)}: cannot be read: {state.unread}; nothing is written. "
+                f"Make it readable, or leave it out: --without {state.name}"
+            )
+    if former.declared and now.declared is None and MANIFEST not in left_out:
+        tables = text.counted(len(former.declared), "table")
+        yield (
+            f"{screen.manifest_unknown(now, former)}; nothing is written. {NAME} has what it declares of {tables} "
+            f"(tables.{dotted(former.declared[0])}.model); to accept without that: --without {MANIFEST}"
+        )
+    for use in now.unreadable:
+        name = use.consumer.name
+        if use.consumer in former.read and name not in left_out:
+            yield (
+                f"{use.why}; nothing is written. {NAME} has what {name} reads (consumers.{name}); repair it, or accept "
+                f"without that: --without {name}"
+            )
 
 
 @app.command()
@@ -129,7 +165,7 @@ def check(
     as_json: AsJson = False,
     as_markdown: AsMarkdown = False,
 ) -> None:
-    """Whether the contract holds. Exit 0 yes, 1 breaking changes, 2 usage, 3 contract or source unreadable."""
+    """Whether the contract holds. Exit 0 yes, 1 breaking changes, 2 usage, 3 contract, source or face unreadable."""
     _compare(None, project, state_dir, since, no_tools, as_json, as_markdown, every=False)
 
 
@@ -152,14 +188,20 @@ def _compare(
         _stop(["--json and --markdown exclude each other"], USAGE)
     seconds = _window(since)
     place = _place(project, state_dir)
-    with _told(), catalogue.connect() as connection:
+
+    def unknown(problems: Sequence[str]) -> NoReturn:
+        if as_json:
+            screen.show(screen.problems(place, against or file.NAME, seconds, problems))
+        _stop(problems, UNKNOWN)
+
+    with _told(unknown), catalogue.connect() as connection:
         path = Path(against) if against else place.root / file.NAME
         if against and not path.is_file():
             accepted = file.read_at(connection, place.root, against)
         else:
             accepted = file.read(connection, place.root, path)
-        now, listed = _look(connection, place, no_tools=no_tools)
-        recorded = recorded_uses(place, seconds)
+        now, listed = _look(connection, place, no_tools=no_tools, without=accepted.left_out)
+        recorded = recorded_uses(place.folder, seconds)
         report = judge(accepted, now, date.today(), recorded)
         code = OK if every else report.exit_code
         if as_json:
@@ -168,17 +210,20 @@ def _compare(
             print(screen.markdown(report, listed, recorded, every=every), end="")
         else:
             screen.show_report(place, report, listed, recorded, every=every)
-        _warn(place, report, quiet=as_json)
+        # On a terminal the screen has said it. What goes elsewhere, a log or a summary, may be read by nobody.
+        if as_json or as_markdown or not sys.stdout.isatty():
+            for line in screen.expired(report) if as_json else screen.troubles(report):
+                _tell(line)
     raise typer.Exit(code)
 
 
 def _look(
     connection: Any, place: Place, *, no_tools: bool, without: frozenset[str] = frozenset()
 ) -> tuple[Snapshot, Listed]:
-    from context_telemetry.cli import served_tools, warehouse_connection
+    from context_telemetry.cli import progress, served_tools, warehouse_connection
     from context_telemetry.contract.snapshot import take
 
-    with _progress() as tell:
+    with progress.shown() as tell:
         listed = served_tools.Listed(why="not asked (--no-tools)")
         if not no_tools:
             tell("MCP tools")
@@ -194,8 +239,6 @@ def _look(
         )
     if not no_tools and listed.why:
         _tell(f"tools and resources are not known: {listed.why}")
-    if now.manifest_problem:
-        _tell(f"nothing is known of what dbt declares: {now.manifest_problem}")
     return now, listed
 
 
@@ -221,102 +264,9 @@ def _prompts(former: Contract) -> tuple[str, ...]:
     return tuple(sorted({*former.prompts, *([name] if numbers <= newest else [])}))
 
 
-class _Served(Mapping["Consumer", int]):
-    """The recorded history is as large as the traffic was, and mostly nobody is hit."""
-
-    def __init__(self, folder: Path, since: float | None) -> None:
-        self._folder, self._since = folder, since
-
-    @cached_property
-    def _counts(self) -> dict[Consumer, int]:
-        from context_telemetry.contract.model import Consumer
-        from context_telemetry.history import History
-
-        return {
-            Consumer("face" if row.kind == "face" else "tool", row.name): row.count
-            for row in History(self._folder, since=self._since).objects_served()
-        }
-
-    def __getitem__(self, consumer: Consumer) -> int:
-        return self._counts[consumer]
-
-    def __iter__(self) -> Iterator[Consumer]:
-        return iter(self._counts)
-
-    def __len__(self) -> int:
-        return len(self._counts)
-
-
-def recorded_uses(place: Place, seconds: float | None) -> Recorded | None:
-    """How often faces and tools were served, read when somebody is hit; None where nothing was ever recorded."""
-    from context_telemetry.cli import text
-    from context_telemetry.contract.impact import Recorded
-
-    if not place.folder.is_dir():
-        return None
-    served = _Served(place.folder, None if seconds is None else time.time() - seconds)
-    if seconds is None:
-        return Recorded(served, "as far as is recorded")
-    return Recorded(served, _WINDOWS.get(seconds, f"in the last {text.lasting(seconds)}"))
-
-
-def _warn(place: Place, report: Report, *, quiet: bool) -> None:
-    """On stderr: what has to be repaired in files, with the line."""
-    from context_telemetry.contract.file import NAME
-
-    name = report.accepted.name
-    for each in report.over:
-        _tell(
-            f"{name}:{each.line}: exceptions: {each.rule} of {each.object} was accepted until {each.until} and counts "
-            "no more; renew it with a reason, or take it out"
-        )
-    if quiet:
-        return
-    for each in report.unneeded:
-        if each not in report.over:
-            _tell(
-                f"{name}:{each.line}: exceptions: {each.rule} of {each.object} covers no change; take it out"
-            )
-    if not report.accepted.whole:
-        _tell(
-            f"{name}: {report.accepted.note}: only what consumers rely on is compared, and renames are not recognised; "
-            f"write both anew and commit both{'' if name == NAME else ' there'}: context-telemetry contract snapshot"
-        )
-    for state in report.unread:
-        whole = (report.now.catalogue.source(state.name) or state).unread is not None
-        words = "cannot be read, so nothing is known of it" if whole else "cannot be read in full"
-        _tell(f"{_where(place, state.name)}: {words}: {state.unread}")
-
-
-def _where(place: Place, source: str) -> str:
-    """`dataface.yml:2: sources.shop`."""
-    from context_telemetry.contract.project_files import line_of
-
-    for name in ("dataface.yml", "dataface.yaml"):
-        path = place.root / name
-        if path.is_file():
-            line = line_of(path.read_text("utf-8"), "sources", source)
-            return f"{name}:{line}: sources.{source}"
-    return f"sources.{source}"
-
-
 @contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """What is looked at, on stderr, where that is a terminal."""
-    from rich.progress import Progress, SpinnerColumn, TextColumn
-
-    from context_telemetry.cli import text
-
-    columns = (SpinnerColumn(), TextColumn("looking at {task.description}"))
-    console = text.console(sys.stderr)
-    with Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("")
-        yield lambda what: progress.update(task, description=what)
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """What makes a comparison impossible ends the command, with exit code 3."""
+def _told(unknown: Callable[[Sequence[str]], NoReturn]) -> Iterator[None]:
+    """What makes a comparison impossible ends the command, by ``unknown``."""
     from context_telemetry.contract.catalogue import CatalogueError
     from context_telemetry.contract.document import ContractError
     from context_telemetry.contract.project_files import ProjectFileError
@@ -324,9 +274,9 @@ def _told() -> Iterator[None]:
     try:
         yield
     except ContractError as error:
-        _stop(error.problems, UNKNOWN)
+        unknown(error.problems)
     except (CatalogueError, ProjectFileError) as error:
-        _stop([str(error)], UNKNOWN)
+        unknown([str(error)])
 
 
 def _place(project: Path | None, state_dir: Path | None) -> Place:
@@ -352,7 +302,7 @@ def _tell(message: str) -> None:
     print(f"context-telemetry: {message}", file=sys.stderr)
 
 
-def _stop(problems: Iterable[str], code: int) -> NoReturn:
+def _stop(problems: Sequence[str], code: int) -> NoReturn:
     for problem in problems:
         _tell(problem)
     raise typer.Exit(code)

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
 from rich.table import Table
@@ -19,12 +20,17 @@ from context_telemetry.contract.document import Contract, Excepted, dotted
 from context_telemetry.contract.file import CATALOGUE, NAME
 from context_telemetry.contract.impact import NEW, Hit, Recorded, who, words
 from context_telemetry.contract.judgement import Judged, Report, refused
+from context_telemetry.contract.manifest import CANDIDATES
 from context_telemetry.contract.model import Level, UnknownUse
+from context_telemetry.contract.project_files import line_of
 from context_telemetry.contract.snapshot import Snapshot
+from context_telemetry.contract.sources import PROJECT_FILES
 
 _STYLE: Final[Mapping[Level, str]] = {"breaking": "red", "warning": "yellow", "info": "dim"}
 _NAMED: Final = 20
 """So many unknown uses or missing objects are listed; the JSON document has all of them."""
+_HITS: Final = 10
+"""Likewise of those whom one change hits."""
 
 show = documents.show
 
@@ -50,6 +56,8 @@ def snapshot_lines(now: Snapshot, made: Contract, listed: Listed, changed: bool)
         yield f"tools and resources are not in it: {listed.why}"
     for state in now.unread:
         yield f"! {state.name}: left out, so nothing of it is in the contract"
+    if now.manifest_problem:
+        yield f"! nothing that dbt declares is in the contract: {now.manifest_problem}"
     yield from _listed("! not known", [_unknown(each) for each in made.unknown])
     yield from _listed("! declared and not served", [_missing(each) for each in made.missing])
     yield from _listed("! views not checked", [".".join(each) for each in now.unchecked])
@@ -64,6 +72,8 @@ def snapshot_document(
     tables, columns = made.counted
     return {
         "schema": "context-telemetry.contract-snapshot/1",
+        "exit_code": 0,
+        "problems": [],
         "project": {"name": place.name, "root": str(place.root)},
         "generated_at": documents.iso(time.time()),
         "files": [str(place.root / NAME), str(place.root / CATALOGUE)],
@@ -83,6 +93,31 @@ def snapshot_document(
     }
 
 
+def snapshot_problems(place: Place, problems: Sequence[str]) -> dict[str, Any]:
+    """Where nothing could be written."""
+    return {
+        "schema": "context-telemetry.contract-snapshot/1",
+        "exit_code": 3,
+        "problems": list(problems),
+        "project": {"name": place.name, "root": str(place.root)},
+        "generated_at": documents.iso(time.time()),
+        "files": [],
+        "changed": False,
+        "tables": None,
+        "columns": None,
+        "relied_on": None,
+        "consumers": None,
+        "tools": None,
+        "resources": None,
+        "tools_unknown": None,
+        "manifest_unknown": None,
+        "left_out": [],
+        "unknown": [],
+        "missing": [],
+        "unchecked": [],
+    }
+
+
 # -- a report on a screen -------------------------------------------------------------------------
 
 
@@ -98,7 +133,7 @@ def show_report(
         console.print(changes_table(shown, recorded))
     if more := len(report.changes) - len(shown):
         command = place.command("contract", "diff")
-        console.print(Text(f"and {text.counted(more, 'change')} that break nobody: {command}", "dim"))
+        console.print(Text(f"{text.counted(more, 'other change')}: {command}", "dim"))
     for line in _notes(report, listed):
         console.print(Text(line, "yellow" if line.startswith("!") else "dim"), soft_wrap=True)
 
@@ -125,13 +160,40 @@ def in_short(report: Report, recorded: Recorded | None) -> str:
         if found := _everybody(report.open):
             told += f" hit{'s' if len(report.open) == 1 else ''} {words(found, recorded)}"
         return told
-    if report.unread:
-        named = ", ".join(state.name for state in report.unread)
-        return f"{text.counted(len(report.unread), 'source')} cannot be read: {named}"
-    counts = Counter(each.change.level for each in report.changes)
-    told = ", ".join(f"{counts[level]} {level}" for level in _STYLE if counts[level])
-    excepted = sum(each.exception is not None for each in report.changes)
-    return f"nothing breaks a consumer ({told or 'no change'}{f', {excepted} excepted' if excepted else ''})"
+    unread = {
+        "source": [state.name for state in report.unread],
+        "face": [use.consumer.name for use in report.unreadable],
+    }
+    unknown = [
+        f"{text.counted(len(listed), kind)} cannot be read: {_some(listed)}"
+        for kind, listed in unread.items()
+        if listed
+    ]
+    return "; ".join(unknown) or f"nothing breaks a consumer ({settled(report)})"
+
+
+def settled(report: Report) -> str:
+    """The changes that are not open: `2 changes that hit nobody, 1 warning, 1 excepted`."""
+    counts = Counter(_counts_as(each) for each in report.changes if not each.open)
+    nobody = counts.pop(_NOBODY, 0)
+    told = [f"{text.counted(nobody, 'change')} that hit{'s' if nobody == 1 else ''} nobody"] if nobody else []
+    told += [f"{counts[level]} {level}" for level in (*_STYLE, _EXCEPTED) if counts[level]]
+    return ", ".join(told) or "no change"
+
+
+_NOBODY: Final = "nobody"
+_EXCEPTED: Final = "excepted"
+
+
+def _counts_as(judged: Judged) -> str:
+    if judged.exception is not None:
+        return _EXCEPTED
+    return judged.change.level if judged.relied_on else _NOBODY
+
+
+def _some(listed: Sequence[str]) -> str:
+    more = f" and {len(listed) - _HITS} more" if len(listed) > _HITS else ""
+    return ", ".join(listed[:_HITS]) + more
 
 
 def _everybody(changes: Sequence[Judged]) -> list[Hit]:
@@ -149,8 +211,16 @@ def changes_table(changes: Sequence[Judged], recorded: Recorded | None) -> Table
         told = Text(change.object, "bold" if each.open else "")
         for line, style in _lines(each, recorded):
             told.append(f"\n{line}", style)
-        table.add_row(Text(change.level, _STYLE[change.level]), change.rule, told)
+        table.add_row(level(each), change.rule, told)
     return table
+
+
+def level(judged: Judged) -> Text:
+    """The rule's level; of a breaking one that breaks nothing, why."""
+    said = judged.change.level
+    if said != "breaking" or judged.open:
+        return Text(said, _STYLE[said])
+    return Text("excepted" if judged.exception else "unused", _STYLE["info"])
 
 
 def _lines(judged: Judged, recorded: Recorded | None) -> Iterator[tuple[str, str]]:
@@ -159,9 +229,8 @@ def _lines(judged: Judged, recorded: Recorded | None) -> Iterator[tuple[str, str
         yield became, "dim"
     if judged.change.rule not in NEW:
         yield who(judged.change, judged.hits, recorded), ""
-    for hit in judged.hits:
-        if hit.consumer.kind != "tool":
-            yield f"  {with_parts(hit)}", "dim"
+    for line in hit_lines([hit for hit in judged.hits if hit.consumer.kind != "tool"]):
+        yield f"  {line}", "dim"
     if judged.exception:
         yield f"accepted until {judged.exception.until}: {judged.exception.reason}", "green"
 
@@ -175,12 +244,73 @@ def _became(judged: Judged) -> str:
     return f"{told} ({change.evidence})" if change.evidence else told
 
 
+def hit_lines(hits: Sequence[Hit]) -> Iterator[str]:
+    """The first of those who are hit, a line each."""
+    yield from map(with_parts, hits[:_HITS])
+    if len(hits) > _HITS:
+        yield f"and {len(hits) - _HITS:,} more"
+
+
 def with_parts(hit: Hit) -> str:
     return f"{hit.consumer.name} ({', '.join(hit.parts)})" if hit.parts else hit.consumer.name
 
 
+def troubles(report: Report) -> Iterator[str]:
+    """What has to be repaired so that all is known, each with its file and line where it has one."""
+    for state in report.unread:
+        whole = (report.now.catalogue.source(state.name) or state).unread is not None
+        words = "cannot be read, so nothing is known of it" if whole else "cannot be read in full"
+        readers = {use.consumer for use in report.accepted.contract.uses if use.table.source == state.name}
+        told = f"; {text.counted(len(readers), 'consumer')} rel{'ies' if len(readers) == 1 else 'y'} on it"
+        yield f"{where(report.now.root, state.name)}: {words}: {state.unread}{told if whole and readers else ''}"
+    for use in report.unreadable:
+        yield f"{use.why}; so nothing is known of what {use.consumer.name} reads now"
+    if why := manifest_unknown(report.now, report.accepted.contract):
+        yield f"nothing is known of what dbt declares: {why}"
+    yield from expired(report)
+    name = report.accepted.name
+    for each in report.unneeded:
+        if each not in report.over:
+            yield f"{name}:{each.line}: exceptions: {each.rule} of {each.object} covers no change; take it out"
+    if not report.accepted.whole:
+        yield (
+            f"{name}: {report.accepted.note}: only what consumers rely on is compared, and renames are not recognised; "
+            f"write both anew and commit both{'' if name == NAME else ' there'}: context-telemetry contract snapshot"
+        )
+
+
+def expired(report: Report) -> Iterator[str]:
+    """The exceptions that count no more."""
+    for each in report.over:
+        yield (
+            f"{report.accepted.name}:{each.line}: exceptions: {each.rule} of {each.object} was accepted until "
+            f"{each.until} and counts no more; renew it with a reason, or take it out"
+        )
+
+
+def where(root: Path, source: str) -> str:
+    """`dataface.yml:2: sources.shop`."""
+    for name in PROJECT_FILES:
+        path = root / name
+        if path.is_file():
+            return f"{name}:{line_of(path.read_text('utf-8'), 'sources', source)}: sources.{source}"
+    return f"sources.{source}"
+
+
+def manifest_unknown(now: Snapshot, contract: Contract) -> str | None:
+    """Why nothing is known of what dbt declares, where there is a manifest, or the contract has anything of one."""
+    if now.declared is None and now.manifest_problem is None and contract.declared:
+        return f"{CANDIDATES[0]}: is not there; make it with: dbt parse"
+    return now.manifest_problem
+
+
 def _notes(report: Report, listed: Listed) -> Iterator[str]:
-    yield from _listed("! not known", [_unknown(each) for each in report.unknown])
+    for line in troubles(report):
+        yield f"! {line}"
+    # Of a source or a face that cannot be read at all, one line says why.
+    unread = {state.name for state in report.now.unread}
+    unknown = [use for use in report.unknown if use.source not in unread and use not in report.unreadable]
+    yield from _listed("! not known", [_unknown(each) for each in unknown])
     yield from _listed("! declared and not served", [_missing(each) for each in report.missing])
     for state in report.left_out:
         yield f"{state.name}: left out of the contract, so nothing is compared"
@@ -221,8 +351,8 @@ def markdown(report: Report, listed: Listed, recorded: Recorded | None, *, every
             told = who(change, each.hits, recorded)
             if each.exception:
                 told += f"; accepted until {each.exception.until}: {each.exception.reason}"
-            level = f"**{change.level}**" if each.open else change.level
-            cells = (level, f"`{change.rule}`", _code(change.object), _cell(_became(each)), _cell(told))
+            said = f"**{change.level}**" if each.open else level(each).plain
+            cells = (said, f"`{change.rule}`", _code(change.object), _cell(_became(each)), _cell(told))
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     named = [each for each in shown if matters(each) and any(hit.parts for hit in each.hits)]
@@ -233,7 +363,6 @@ def markdown(report: Report, listed: Listed, recorded: Recorded | None, *, every
             lines += [f"  - {_hit(hit)}" for hit in each.hits]
         lines += ["", "</details>", ""]
     notes = [note.removeprefix("! ") for note in _notes(report, listed)]
-    notes += [f"{state.name}: cannot be read: {state.unread}" for state in report.unread]
     lines += [f"- {_cell(note)}" for note in notes]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -272,6 +401,7 @@ def document(
         "exit_code": exit_code,
         "state": _state(report)[0].lower(),
         "reason": in_short(report, recorded),
+        "problems": [],
         "project": {"name": place.name, "root": str(place.root)},
         "contract": report.accepted.name,
         "whole": report.accepted.whole,
@@ -282,6 +412,7 @@ def document(
         "counts": {**{level: counts[level] for level in _STYLE}, "open": len(report.open)},
         "changes": [change_document(each, recorded) for each in report.changes],
         "unread": [{"name": state.name, "type": state.type, "why": state.unread} for state in report.unread],
+        "unreadable": [{"name": use.consumer.name, "why": use.why} for use in report.unreadable],
         "left_out": [{"name": state.name, "type": state.type} for state in report.left_out],
         "missing": [_missing_document(each) for each in report.missing],
         "unknown": [_unknown_document(each) for each in report.unknown],
@@ -289,7 +420,37 @@ def document(
         "exceptions_unneeded": [_exception(each) for each in report.unneeded],
         "tools_compared": report.tools_known,
         "tools_unknown": None if report.tools_known else _no_tools(report, listed),
-        "manifest_unknown": report.now.manifest_problem,
+        "manifest_unknown": manifest_unknown(report.now, report.accepted.contract),
+    }
+
+
+def problems(place: Place, contract: str, seconds: float | None, found: Sequence[str]) -> dict[str, Any]:
+    """Of `diff` and of `check`, where nothing could be compared."""
+    return {
+        "schema": "context-telemetry.contract/1",
+        "exit_code": 3,
+        "state": "unknown",
+        "reason": found[0],
+        "problems": list(found),
+        "project": {"name": place.name, "root": str(place.root)},
+        "contract": contract,
+        "whole": None,
+        "not_whole": None,
+        "generated_at": documents.iso(time.time()),
+        "window_seconds": seconds,
+        "recorded": None,
+        "counts": None,
+        "changes": [],
+        "unread": [],
+        "unreadable": [],
+        "left_out": [],
+        "missing": [],
+        "unknown": [],
+        "exceptions_over": [],
+        "exceptions_unneeded": [],
+        "tools_compared": False,
+        "tools_unknown": None,
+        "manifest_unknown": None,
     }
 
 
@@ -299,7 +460,9 @@ def change_document(judged: Judged, recorded: Recorded | None) -> dict[str, Any]
     table = plain.pop("table")
     return {
         **plain,
-        "table": None if table is None else dict(zip(("source", "schema", "table"), table, strict=True)),
+        "table": None
+        if table is None
+        else {name: part or None for name, part in zip(("source", "schema", "table"), table, strict=True)},
         "evidence": change.evidence or None,
         "open": judged.open,
         "relied_on": judged.relied_on,

@@ -34,7 +34,7 @@ def show(directory: Path | None, *, keep: bool) -> int:
         # The newest: it met what was broken last, a column that a chart needs.
         told = history.trace(found[0].trace_id)
         console.print(text.Title(f"context-telemetry trace {told[0].trace_id[: text.SHOWN_ID]}"))
-        console.print(traces.tree(told, place))
+        console.print(traces.tree(told, place, history))
 
     seen = {reason.reason for reason in history.reasons()}
     missed = [fault.name for fault in done.faults if not set(fault.reasons) <= seen]

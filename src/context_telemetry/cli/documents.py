@@ -66,6 +66,7 @@ def status(seen: Status, exit_code: int) -> dict[str, Any]:
             {**_plain(reason), "what_to_do": what_to_do(reason.reason, reason.pids) or None}
             for reason in seen.facts.reasons
         ],
+        "checks": _plain(seen.facts.checks) if seen.facts.checks else None,
         "served": [_plain(row) for row in history.served()],
         "payloads": [_plain(row) for row in seen.facts.sizes],
         "ages": [_plain(row) for row in seen.facts.ages],

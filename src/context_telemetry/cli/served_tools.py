@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from context_telemetry.rehearsal.sample import RehearsalError
 
 _NO_SUCH_METHOD: Final = -32601
 _PAGES: Final = 100
+_NO_DATAFACE: Final = (
+    "Dataface is not installed beside this command; install context-telemetry where Dataface is"
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ def ask(root: Path, command: Sequence[str] | None = None) -> Listed:
 
     Takes about as long as the server does to start. Raises nothing for a server that cannot be asked.
     """
+    if command is None and importlib.util.find_spec("dataface") is None:
+        return Listed(why=_NO_DATAFACE)
     try:
         with Raw(root, command=plain() if command is None else command) as server:
             initialized = server.initialize()

@@ -26,7 +26,7 @@ from context_telemetry.health import (
     what_to_do,
 )
 from context_telemetry.health.words import processes
-from context_telemetry.history import Event, History, ProcessSeen, ReasonSeen, Traffic
+from context_telemetry.history import ChecksSeen, Event, History, ProcessSeen, ReasonSeen, Traffic
 
 if TYPE_CHECKING:
     from context_telemetry.health.fleet import ServedRow
@@ -91,6 +91,8 @@ def screen(seen: Status) -> RenderableType:
         parts += [Text(), *indicators(seen.verdict, traffic=bool(seen.facts.traffic))]
     if seen.facts.reasons:
         parts += [Text(), *_reasons(seen)]
+    if seen.facts.checks:
+        parts += [Text(), _checks(seen, seen.facts.checks)]
     if footer := [*_processes(seen), *_footer(seen)]:
         parts += [Text(), *footer]
     return Group(*parts)
@@ -129,7 +131,9 @@ def _why_nothing(seen: Status) -> Iterator[str]:
         why = f"telemetry goes to OTLP, not to local files ({chosen_by()} in this environment)"
     if why:
         yield why
-    if last is not None:
+    if seen.facts.checks:
+        yield "checks alone were recorded: look further back with --since"
+    elif last is not None:
         yield f"last written {text.ago(last, seen.now)}: look further back with --since"
     elif not why:
         start = f"no files in {seen.place.folder}: start a command with `context-telemetry run --`"
@@ -318,6 +322,18 @@ def _reasons(seen: Status) -> Iterator[RenderableType]:
             "traces", "--since", text.since(seen.seconds), "--reason", more[0].reason
         )
         yield Text(f"and {len(more)} more: {named}\n{command}", "dim", overflow="fold")
+
+
+def _checks(seen: Status, checks: ChecksSeen) -> Text:
+    """What looks of `check` found, in a line; they are nobody's calls."""
+    told = Text(text.counted(checks.count, "check"))
+    if checks.not_ok:
+        told.append(f", {checks.not_ok:,} not well", "yellow")
+        told.append(f": {', '.join(checks.reasons)}" if checks.reasons else "")
+    told.append(f"  last {text.ago(checks.last, seen.now)}", "dim")
+    if checks.not_ok:
+        told.append(f"; {seen.place.command('check')} says what is wrong now", "dim")
+    return told
 
 
 def _pids(pids: tuple[int, ...]) -> str:

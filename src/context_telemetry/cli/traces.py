@@ -17,7 +17,7 @@ from context_telemetry.cli import documents, text
 from context_telemetry.cli.place import Place, unusable
 from context_telemetry.conventions import names
 from context_telemetry.health import how, what_to_do
-from context_telemetry.health.words import processes
+from context_telemetry.health.words import processes, some_of
 from context_telemetry.history import Call, History, Span
 from context_telemetry.history.records import Value
 from context_telemetry.observe.reading import COORDINATES
@@ -133,11 +133,12 @@ def _notes(call: Call) -> str:
 
 def one(place: Place, trace_id: str, *, as_json: bool) -> None:
     """Print one trace. Raises TraceNotFound."""
-    spans = History(place.folder).trace(trace_id)
+    history = History(place.folder)
+    spans = history.trace(trace_id)
     if as_json:
         documents.show(documents.trace(spans))
     else:
-        text.console().print(tree(spans, place))
+        text.console().print(tree(spans, place, history))
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ class TraceTree:
                 yield Text(below, "dim").append_text(note), None
 
 
-def tree(spans: Sequence[Span], place: Place) -> RenderableType:
+def tree(spans: Sequence[Span], place: Place, history: History) -> RenderableType:
     """The tree of one trace, and what to do about the reasons in it."""
     advice = Table.grid(padding=(0, 2, 0, 0))
     advice.add_column(no_wrap=True)
@@ -193,11 +194,38 @@ def tree(spans: Sequence[Span], place: Place) -> RenderableType:
         for reason in _strings(span.attributes.get(names.DATAFACE_DEGRADATION_REASONS)):
             met.setdefault(reason, []).extend([] if span.pid is None else [span.pid])
     for reason, pids in met.items():
-        words = [what_to_do(reason, list(dict.fromkeys(pids))), how(reason, place.folder)]
+        told = what_to_do(reason, list(dict.fromkeys(pids))).replace("open the trace", "look above")
+        words = [told, how(reason, place.folder)]
+        if found := changed_then(history, reason, max(span.end for span in spans)):
+            words.append(f"changed then: {some_of(found)}")
         if reason == "resource_unknown" and any(names.DATAFACE_PAGE in span.attributes for span in spans):
             words.append("the name that was asked for is not recorded, whoever links to it knows it")
         advice.add_row(Text(reason, "yellow"), "; ".join(each for each in words if each))
     return Group(TraceTree(spans), Text(), advice) if met else TraceTree(spans)
+
+
+# Changes of other levels are told, and give no call the reason.
+_LEVEL = {"contract_broken": "breaking"}
+
+
+def changed_then(history: History, reason: str, moment: float) -> list[str]:
+    """What had changed by a moment, by what was told until then, and gives calls this reason.
+
+    It is all that was open, whichever of it a call met.
+    """
+    found: dict[Value, None] = {}
+    for event in history.events:
+        said = event.attributes.get
+        if event.name != names.EVENT_DATAFACE_CONTRACT_CHANGED or event.time > moment:
+            continue
+        level = _LEVEL.get(reason, said(names.DATAFACE_CONTRACT_LEVEL))
+        if (reason, level) != (said(names.DATAFACE_DEGRADATION_REASON), said(names.DATAFACE_CONTRACT_LEVEL)):
+            continue
+        object_ = said(names.DATAFACE_CONTRACT_OBJECT)
+        found.pop(object_, None)
+        if said(names.DATAFACE_CONTRACT_STATE) == "opened":
+            found[object_] = None
+    return [str(each) for each in found]
 
 
 def _walk(spans: Sequence[Span]) -> Iterator[tuple[Span, str, str]]:
@@ -270,9 +298,8 @@ def _details(span: Span) -> list[str]:
     if get(names.DATAFACE_ENTRY):
         who = (get(names.DATAFACE_SURFACE), get(names.DATAFACE_CLIENT_NAME))
         found.append("/".join(str(each) for each in who if each))
-    if (
-        span.attributes.get(names.DATAFACE_OPERATION_NAME) == span.name == "tool.call"
-    ):  # over MCP its name says it
+    # Over MCP its name says it.
+    if span.attributes.get(names.DATAFACE_OPERATION_NAME) == span.name == "tool.call":
         found.append(str(get(names.GEN_AI_TOOL_NAME)))
     if stop := get(names.DATAFACE_AGENT_STOP_REASON):
         found.append(str(stop))

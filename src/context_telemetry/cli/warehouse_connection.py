@@ -13,20 +13,21 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
 from context_telemetry.contract.sources import SourceConfig
 from context_telemetry.contract.warehouse import Fetch, Unread
+from context_telemetry.observe import unobserved
 
 SECONDS: Final = 120.0
 """So long a source may take, from the start of the process to its last row."""
 
 
 def fetch_for(root: Path, seconds: float = SECONDS) -> Fetch:
-    """For the sources of the project at ``root``. Raises Unread, with no host, path or password in its text."""
+    """For the sources of the project at ``root``. Raises Unread, in words of ours alone."""
     root = root.resolve()
 
     def fetch(config: SourceConfig, query: str) -> Iterable[Sequence[Any]]:
@@ -34,22 +35,17 @@ def fetch_for(root: Path, seconds: float = SECONDS) -> Fetch:
         if "rows" in answer:
             rows: list[Sequence[Any]] = answer["rows"]
             return rows
-        raise unread_because(str(answer.get("error")), config)
+        raise unread_because(str(answer.get("error")), str(answer.get("kind")), config)
 
     return fetch
 
 
 def _ask(root: Path, question: Mapping[str, str], seconds: float) -> dict[str, Any]:
-    environment = {**os.environ, "CONTEXT_TELEMETRY_DISABLED": "true", "OTEL_SDK_DISABLED": "true"}
-    if paths := environment.get(
-        "PYTHONPATH"
-    ):  # it starts in the project, where what is relative to here is not
-        environment["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, paths.split(os.pathsep)))
     try:
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-m", __name__],
+            unobserved.command(__name__),
             cwd=root,
-            env={**environment, "PWD": str(root)},
+            env={**unobserved.environment(), "PWD": str(root)},
             input=json.dumps(question).encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -77,7 +73,8 @@ _KNOWN: Final[tuple[tuple[str, str, type[Exception]], ...]] = (
         ModuleNotFoundError,
     ),
     (
-        r"unknown dialect '?dbt_profile",  # before 0.1.5
+        # before 0.1.5
+        r"unknown dialect '?dbt_profile",
         "this release of Dataface sends no query by a dbt profile",
         NotImplementedError,
     ),
@@ -147,46 +144,25 @@ _KNOWN: Final[tuple[tuple[str, str, type[Exception]], ...]] = (
     ),
     (r"\bssl\b|certificate", "the server and this machine agree on no encrypted connection", ConnectionError),
 )
-_WORD: Final = re.compile(r"[A-Za-z][A-Za-z'-]*[.,;:!?]?")
-_LONGEST: Final = 160
+_KIND: Final = re.compile(r"[A-Za-z][\w-]{0,79}")
 _OTHER: Final[type[Exception]] = RuntimeError
 
 
-def unread_because(said: str, config: SourceConfig) -> Unread:
-    """``said``, an error of whatever kind, in words that anybody may read.
+def unread_because(said: str, kind: str, config: SourceConfig) -> Unread:
+    """What an error ``said`` as one of the sentences that anybody may read.
 
-    Of what is not known, plain words are kept alone: names of hosts, paths, addresses and quoted text have other
-    characters, and none of the source's own options is repeated.
+    Of what is not known, its ``kind`` alone is told, a class or Dataface's code: any word of a driver's may be a name,
+    a host, a path or a password.
     """
-    words, kind = _plainly(said, config), _OTHER
-    for pattern, known, its_kind in _KNOWN:
+    told = "Dataface's connection to it fails" + (f": {kind}" if _KIND.fullmatch(kind) else "")
+    cause = _OTHER
+    for pattern, sentence, its_class in _KNOWN:
         if found := re.search(pattern, said, re.IGNORECASE | re.DOTALL):
-            words, kind = found.expand(known).format(type=config.type), its_kind
+            told, cause = found.expand(sentence).format(type=config.type), its_class
             break
-    error = Unread(words)
-    error.__cause__ = kind()
+    error = Unread(told)
+    error.__cause__ = cause()
     return error
-
-
-def _plainly(said: str, config: SourceConfig) -> str:
-    own = {word.lower() for value in _values(config.options) for word in re.split(r"\W+", value)}
-    told = (
-        word if _WORD.fullmatch(word) and not own.intersection(re.split(r"\W+", word.lower())) - {""} else "…"
-        for word in said.split()
-    )
-    kept = re.sub(r"(… ?)+", "… ", " ".join(told)).strip()
-    return kept if len(kept) <= _LONGEST else kept[:_LONGEST].rsplit(" ", 1)[0] + " …"
-
-
-def _values(options: Any) -> Iterator[str]:
-    if isinstance(options, Mapping):
-        for value in options.values():
-            yield from _values(value)
-    elif isinstance(options, list | tuple):
-        for value in options:
-            yield from _values(value)
-    elif options is not None:
-        yield str(options)
 
 
 # -- the process that asks ------------------------------------------------------------------------
@@ -209,13 +185,22 @@ def _registry(root: Path) -> Any:
     return adapters.build_adapter_registry(root, read_only=True)
 
 
+class _Refused(Exception):
+    """What Dataface says of a query that failed, and its code for that where it has one."""
+
+    def __init__(self, result: Any) -> None:
+        super().__init__(str(result.error))
+        code = getattr(result, "error_code", None)
+        self.kind = str(getattr(code, "code", ""))
+
+
 def _rows(root: Path, source: str, sql: str) -> list[list[Any]]:
     registry = _registry(root)
     try:
         query = importlib.import_module("dataface.agent_api.query").SqlQuery(sql=sql, source=source)
         result = registry.execute(query)
         if result.error:
-            raise RuntimeError(str(result.error))
+            raise _Refused(result)
         return [[_plain(at, value) for at, value in enumerate(row.values())] for row in result.data]
     finally:
         registry.close()
@@ -238,8 +223,10 @@ def main() -> None:
     asked = json.loads(sys.stdin.buffer.read())
     try:
         answer: dict[str, Any] = {"rows": _rows(Path(asked["root"]), asked["source"], asked["sql"])}
+    except _Refused as error:
+        answer = {"error": str(error), "kind": error.kind}
     except Exception as error:
-        answer = {"error": f"{type(error).__name__}: {error}"}
+        answer = {"error": f"{type(error).__name__}: {error}", "kind": type(error).__name__}
     with os.fdopen(answers, "wb") as output:
         output.write(json.dumps(answer, default=str).encode())
 

@@ -29,9 +29,8 @@ def watch(
     interrupts.leaves("the last look is above")
     live = Live(screen(seen), console=console, screen=True, auto_refresh=False)
     try:
-        live.start(
-            refresh=True
-        )  # not by `with`: an interruption as it begins would leave the terminal as it is then
+        # Not by `with`: an interruption as it begins would leave the terminal as it is then.
+        live.start(refresh=True)
         while True:
             time.sleep(_EVERY)  # the pace of a screen that a person reads
             try:

@@ -423,9 +423,18 @@ class Names:
             place = self._place(*table)
             there = both._tables.setdefault(place, table)
             both._schemas.add(place[:2])
-            more = [name for name in columns if self.column(there, name) is None]
-            both._columns[there] = (*self.columns(there), *more)
+            for name in columns:
+                if both.column(there, name) is None:
+                    both._columns[there] = (*both.columns(there), name)
         return both
+
+    def words(self) -> frozenset[str]:
+        """Every name that stands somewhere in it, of databases, schemas, tables and columns, without their case."""
+        words = {word for state in self.sources for word in (state.database, state.schema) if word}
+        words.update(word for table in self._tables.values() for word in (table.schema, table.table))
+        for table in self._tables.values():
+            words.update(self.columns(table))
+        return frozenset(map(str.casefold, words))
 
     @property
     def sources(self) -> tuple[SourceState, ...]:

@@ -1,92 +1,68 @@
-"""The process beside a serving one that compares: it looks when it is told to, and says what a question met.
+"""The last look at a project, and answers by it: what a query met, and which of its names lead nowhere.
 
-`python -m context_telemetry.contract.comparator ROOT` answers one JSON document on each line of stdin with one on
-stdout, and ends with stdin, or when nobody asks for a while. It is a process of its own because closing a DuckDB file
-inside of the host would drop the host's lock on it, and so that neither DuckDB nor a parser of SQL takes the host's
-memory or interpreter.
+A question and its answer are plain data. Who asks, and over which wire, is not known here (cli/comparator.py).
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import json
-import logging
-import os
-import queue
-import signal
-import sys
-import threading
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Final, get_args
+from typing import Any, Final
 
 from context_telemetry.contract import catalogue
 from context_telemetry.contract.catalogue import Names
-from context_telemetry.contract.comparison import Comparison, Finding, Reason, compare, to_json
+from context_telemetry.contract.comparison import Comparison, Finding, to_json
+from context_telemetry.contract.impact import Recorded
+from context_telemetry.contract.look import Look, compare
 from context_telemetry.contract.model import TableKey
 from context_telemetry.contract.references import Reader, Reads
 from context_telemetry.contract.sources import SourceConfig, Sources
 
-IDLE: Final = 60.0
-"""Seconds without a question after which the process ends."""
-_NICE: Final = 10
-_MOST_MET: Final = 64
-# A parser needs a second for each hundred thousand characters or so; what is longer was written by a program.
-_LONGEST_SQL: Final = 200_000
+OTHER: Final = "_OTHER"
+"""Instead of a name that may be a value."""
 _JINJA: Final = ("{{", "{%")
 
 
 class Comparator:
-    """The last look at one project, and the questions that it answers. Not thread-safe."""
+    """Answers about one project; ``recorded`` says at each look how often consumers were served. Not thread-safe."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, recorded: Callable[[], Recorded | None] = lambda: None) -> None:
         self._root = root
+        self._recorded = recorded
         self._seen: _Seen | None = None
 
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
-        """Raises KeyError, TypeError or ValueError for a document that is no question."""
+        """Raises KeyError, TypeError or ValueError for a document that is no question.
+
+        `{"look": true}` is answered with a comparison. `{"id", "source", "sql"}` and `{"id", "object": [source, schema,
+        table, column]}` (null: not named) are answered by the last look, with the reasons that whoever asks this has.
+        """
         if question.get("look") is True:
             return {"comparison": to_json(self.look())}
         if self._seen is None:
             self.look()
         assert self._seen is not None
+        unknown: list[str] = []
         if "sql" in question:
             met, unknown = self._seen.sql(str(question["source"]), str(question["sql"]))
         elif "object" in question:
-            met, unknown = self._seen.object(*question["object"]), []
+            met = self._seen.object(*question["object"])
         else:
             raise ValueError("neither a look, nor SQL, nor an object")
-        reasons: dict[str, list[str]] = {reason: [] for reason in get_args(Reason)}
-        for finding in met:
-            if len(reasons[finding.reason]) < _MOST_MET:
-                reasons[finding.reason].append(finding.object)
-        meets = {reason: list(dict.fromkeys(objects)) for reason, objects in reasons.items()}
-        return {"id": question.get("id"), "meets": meets, "unknown": unknown}
+        reasons = sorted({finding.reason for finding in met})
+        return {"id": question.get("id"), "reasons": reasons, "unknown": unknown}
 
     def look(self) -> Comparison:
         """Look anew, and keep of it what answers need: names. Of the look before, nothing."""
         self._seen = None
         with catalogue.connect() as connection:
-            look = compare(connection, self._root)
+            look = compare(connection, self._root, recorded=self._recorded())
             for names in (look.served, look.former):
                 if names is not None:
                     names.keep()
-            if look.now is None:
-                self._seen = _Seen()
-            else:
-                self._seen = _Seen(look.now.configs, look.served, look.former, _by_table(look.met))
+            self._seen = _seen(look)
         return look.comparison
-
-
-def _by_table(findings: Iterable[Finding]) -> dict[TableKey, list[Finding]]:
-    found: dict[TableKey, list[Finding]] = {}
-    for finding in findings:
-        if finding.table is not None:
-            found.setdefault(finding.table, []).append(finding)
-    return found
 
 
 @dataclass
@@ -98,25 +74,31 @@ class _Seen:
     former: Names | None = None
     """What is served, and what was accepted or is declared and is gone."""
     findings: Mapping[TableKey, list[Finding]] = field(default_factory=dict)
+    """By tables as ``former`` has them."""
+    different: frozenset[str] = frozenset()
+    """Names of what was accepted or is declared and is not so any more."""
+    _words: frozenset[str] | None = None
     _readers: dict[tuple[str, bool], Reader] = field(default_factory=dict)
 
     def sql(self, source: str, sql: str) -> tuple[list[Finding], list[str]]:
-        """The findings that a query meets, and the names in it that lead nowhere."""
+        """The findings that a query meets, and names in it that lead nowhere and that no finding explains."""
         config = self.configs.get(source)
-        if config is None or len(sql) > _LONGEST_SQL or any(mark in sql for mark in _JINJA):
+        if config is None or any(mark in sql for mark in _JINJA):
             return [], []
         now = self._reader(config, former=False).read(sql)
         reads = Reads()
         reads.add_all(now)
-        if self.former is not self.served:
-            reads.add_all(self._reader(config, former=True).read(sql))
+        before = now if self.former is self.served else self._reader(config, former=True).read(sql)
+        reads.add_all(before)
         met = [
             finding
             for table, columns in reads.tables.items()
             for finding in self.findings.get(table, ())
-            if finding.column is None or columns is None or finding.column in columns
+            if finding.column is None or columns is None or self._column(table, finding.column) in columns
         ]
-        return met, [name for name in now.unknown.values() if name is not None]
+        never = {name for name in before.unknown.values() if name is not None}
+        names = (self._sayable(name, now.quoted[name]) for name in now.unknown.values() if name in never)
+        return met, list(dict.fromkeys(names))
 
     def object(
         self,
@@ -136,7 +118,20 @@ class _Seen:
         if key is None or column is None:
             return found
         name = self.former.column(key, column)
-        return [one for one in found if one.column is None or one.column == name]
+        return [one for one in found if one.column is None or self._column(key, one.column) == name]
+
+    def _sayable(self, name: str, quoted: frozenset[str]) -> str:
+        """A name that leads nowhere; not where it may be a value that somebody put into the quotes of a name."""
+        if not quoted:
+            return name
+        if self._words is None:
+            known = (self.former.words() if self.former else frozenset()), self.different
+            self._words = frozenset(word.casefold() for words in known for word in words)
+        return name if all(part.casefold() in self._words for part in quoted) else OTHER
+
+    def _column(self, table: TableKey, name: str) -> str:
+        """As ``former`` has it."""
+        return (self.former.column(table, name) if self.former else None) or name
 
     def _reader(self, config: SourceConfig, *, former: bool) -> Reader:
         key = (config.name, former)
@@ -147,62 +142,12 @@ class _Seen:
         return self._readers[key]
 
 
-# -- the process ----------------------------------------------------------------------------------
-
-
-def serve(comparator: Comparator, questions: Iterable[bytes], answers: BinaryIO) -> None:
-    """Answer each line; a mistake is answered with its class alone, for its text may quote the question."""
-    for line in questions:
-        asked: Any = None
-        try:
-            asked = json.loads(line)
-            if not isinstance(asked, dict):
-                raise TypeError("a question is a mapping")
-            answer = comparator.answer(asked)
-        except Exception as error:
-            answer = {
-                "id": asked.get("id") if isinstance(asked, dict) else None,
-                "error": type(error).__name__,
-            }
-        answers.write(json.dumps(answer).encode() + b"\n")
-        answers.flush()
-
-
-def _lines(stream: BinaryIO, idle: float) -> Iterator[bytes]:
-    """The lines of a stream, until its end or until none came for so many seconds."""
-    read: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-
-    def pump() -> None:
-        while line := stream.readline():
-            read.put(line)
-        read.put(b"")
-
-    threading.Thread(target=pump, name="questions", daemon=True).start()
-    with contextlib.suppress(queue.Empty):
-        while line := read.get(timeout=idle):
-            yield line
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m context_telemetry.contract.comparator")
-    parser.add_argument("root", type=Path)
-    parser.add_argument("--idle", type=float, default=IDLE, help="seconds without a question until it ends")
-    arguments = parser.parse_args()
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # it is the host that is interrupted, and that ends this process
-    if hasattr(os, "nice"):
-        os.nice(_NICE)
-    logging.disable()
-    warnings.simplefilter("ignore")
-    # Whatever prints does not print among the answers.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    with contextlib.suppress(BrokenPipeError):
-        serve(Comparator(arguments.root), _lines(sys.stdin.buffer, arguments.idle), answers)
-    # The thread may wait for stdin still, and an interpreter that ends in order would wait for it.
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main()
+def _seen(look: Look) -> _Seen:
+    if look.now is None or look.former is None:
+        return _Seen()
+    found: dict[TableKey, list[Finding]] = {}
+    for finding in look.met:
+        if finding.table is not None:
+            # Contract and manifest may each write it in a case of its own.
+            found.setdefault(look.former.table(*finding.table) or finding.table, []).append(finding)
+    return _Seen(look.now.configs, look.served, look.former, found, look.different)

@@ -86,6 +86,8 @@ class _Finding:
     def face(self, face: Face, found: Uses) -> None:
         consumer = Consumer("face", face.name)
         found.unknown += [UnknownUse(consumer, part, why) for part, why in face.unknown]
+        if face.unreadable is not None:
+            found.unknown.append(UnknownUse(consumer, "", face.unreadable, is_all=True))
         for query in face.queries:
             try:
                 self._query(consumer, query, found)

@@ -21,7 +21,7 @@ from context_telemetry.contract.model import (
     TableKey,
     ToolFacts,
 )
-from context_telemetry.contract.rules import COLUMN_RULES, TABLE_RULES, Rule
+from context_telemetry.contract.rules import COLUMN_RULES, SOURCE_RULES, TABLE_RULES, Rule
 from context_telemetry.contract.tool_rules import (
     INPUT_RULES,
     OUTPUT_RULES,
@@ -93,6 +93,15 @@ def differences(pairs: Iterable[Pair]) -> list[Change]:
     return sorted(
         changes, key=lambda change: (change.table or (), change.column or "", order.index(change.rule))
     )
+
+
+def source_differences(removed: Iterable[str]) -> list[Change]:
+    """One change for each source that is no longer configured; its tables and columns make none of their own."""
+    rule = _rule(SOURCE_RULES, "source_removed")
+    return [
+        _changed(rule, f"source {name}", None, None, "no longer in dataface.yml", TableKey(name, "", ""))
+        for name in removed
+    ]
 
 
 def _column_changes(where: TableKey, columns: _Columns) -> list[Change]:

@@ -90,6 +90,18 @@ class Contract:
     counted: tuple[int, int] = (0, 0)
     """Tables and columns in that."""
 
+    @property
+    def read(self) -> frozenset[Consumer]:
+        """Consumers that could be read when it was accepted, in part at least."""
+        return frozenset(
+            {use.consumer for use in self.uses} | {use.consumer for use in self.unknown if use.part}
+        )
+
+    @property
+    def declared(self) -> tuple[TableKey, ...]:
+        """Tables that it says something of out of dbt's manifest."""
+        return tuple(sorted(table for table, facts in self.tables.items() if facts.model is not None))
+
 
 # -- names ----------------------------------------------------------------------------------------
 

@@ -102,11 +102,12 @@ class FaceQuery:
 
 @dataclass
 class Face:
-    """One face. ``unknown``: parts that could not be read, each with the reason."""
+    """One face. ``unknown``: parts that could not be read, each with the reason; ``unreadable``: why nothing could."""
 
     name: str
     queries: list[FaceQuery] = field(default_factory=list)
     unknown: list[tuple[str, str]] = field(default_factory=list)
+    unreadable: str | None = None
 
 
 def faces(root: Path) -> Iterator[Face]:
@@ -116,9 +117,9 @@ def faces(root: Path) -> Iterator[Face]:
         try:
             _Reading(root, face).read(path)
         except ProjectFileError as error:
-            face.unknown.append(("", str(error)))
+            face.unreadable = str(error)
         except RecursionError:  # an anchor that stands inside of itself
-            face.unknown.append(("", f"{face.name}: is nested without end"))
+            face.unreadable = f"{face.name}: is nested without end"
         yield face
 
 

@@ -43,6 +43,11 @@ class Accepted:
     """Why it is not whole."""
     name: str = NAME
 
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Sources that were left out when it was accepted; nothing is compared of them, so nobody need ask them."""
+        return frozenset(state.name for state in self.contract.sources if state.unread)
+
 
 # -- from a snapshot ------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ How often each was served is handed in; what is hit most comes first. It judges 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,7 +34,8 @@ class Hit:
 class Recorded:
     """How often consumers were served, and the window in words: `this week`."""
 
-    served: Mapping[Consumer, int]
+    served: Mapping[Consumer, int | None]
+    """None: not known."""
     window: str
 
 
@@ -57,7 +58,7 @@ def hits(
     if change.rule in NEW:
         pass
     elif change.table is not None:
-        for use in uses.get(change.table, ()):
+        for use in _of(change.table, uses):
             if _reads(use, change.column):
                 parts.setdefault(use.consumer, set()).add(use.part)
         parts.update((Consumer("prompt", prompt), set()) for prompt in prompts)
@@ -70,6 +71,16 @@ def hits(
 
     found = [Hit(consumer, tuple(sorted(read)), served(consumer)) for consumer, read in parts.items()]
     return tuple(sorted(found, key=lambda hit: (-(hit.served or 0), hit.consumer.kind, hit.consumer.name)))
+
+
+def _of(table: TableKey, uses: Mapping[TableKey, Sequence[Use]]) -> Iterator[Use]:
+    """Of a table; where it has no name, of all tables of its source."""
+    if table.table:
+        yield from uses.get(table, ())
+        return
+    for key, each in uses.items():
+        if key.source == table.source:
+            yield from each
 
 
 def words(found: Sequence[Hit], recorded: Recorded | None = None) -> str:

@@ -6,14 +6,19 @@ reads nothing: both sides, and how often consumers were served, are handed in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Final
 
 from context_telemetry.contract.catalogue import Missing, Names, Pair, SourceState, changed
 from context_telemetry.contract.consumers import uses as uses_of
-from context_telemetry.contract.difference import differences, resource_differences, tool_differences
+from context_telemetry.contract.difference import (
+    differences,
+    resource_differences,
+    source_differences,
+    tool_differences,
+)
 from context_telemetry.contract.document import Excepted
 from context_telemetry.contract.file import Accepted
 from context_telemetry.contract.impact import NEW, Hit, Recorded, by_table, hits
@@ -53,6 +58,8 @@ class Report:
     """Declared and not served, not so when the contract was accepted, and explained by no change here."""
     unknown: tuple[UnknownUse, ...]
     """What consumers read now and could not be told, and is explained by no change here."""
+    unreadable: tuple[UnknownUse, ...]
+    """Faces that cannot be read now, and could when the contract was accepted: what they rely on may have changed."""
     over: tuple[Excepted, ...]
     """Exceptions whose last day is past."""
     unneeded: tuple[Excepted, ...]
@@ -66,14 +73,15 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """1 open changes, 3 a source is not known, 0 neither."""
-        return 1 if self.open else 3 if self.unread else 0
+        """1 open changes, 3 a source or a face is not known, 0 neither."""
+        return 1 if self.open else 3 if self.unread or self.unreadable else 0
 
 
 def judge(accepted: Accepted, now: Snapshot, today: date, recorded: Recorded | None = None) -> Report:
     """Both in the same connection of `catalogue.connect`; exceptions count up to ``today``."""
     contract = accepted.contract
-    found = differences(_pairs(accepted, now))
+    removed = _removed(accepted, now)
+    found = [*source_differences(removed), *differences(_pairs(accepted, now, removed))]
     if contract.tools is not None and now.tools is not None:
         found += tool_differences(contract.tools, now.tools)
     if contract.resources is not None and now.resources is not None:
@@ -103,6 +111,7 @@ def judge(accepted: Accepted, now: Snapshot, today: date, recorded: Recorded | N
         unknown=tuple(
             use for use in now.unknown if use not in contract.unknown and (use.consumer, use.part) not in hit
         ),
+        unreadable=tuple(use for use in now.unreadable if use.consumer in contract.read),
         over=tuple(each for each in contract.exceptions if each.until < today),
         unneeded=tuple(each for each in contract.exceptions if (each.rule, each.object) not in covered),
         tools_known=contract.tools is not None and now.tools is not None,
@@ -130,10 +139,19 @@ def refused(now: Snapshot, uses: Iterable[Use]) -> Iterator[SourceState]:
 _NAMED: Final = 3
 
 
-def _pairs(accepted: Accepted, now: Snapshot) -> Iterable[Pair]:
+def _removed(accepted: Accepted, now: Snapshot) -> tuple[str, ...]:
+    """Sources that the project does not name any more."""
+    return tuple(
+        state.name
+        for state in accepted.contract.sources
+        if not state.unread and now.configs.get(state.name) is None
+    )
+
+
+def _pairs(accepted: Accepted, now: Snapshot, removed: Collection[str]) -> Iterable[Pair]:
     """What differs; where only what is relied on is known, nothing can be called new."""
     for pair in changed(accepted.catalogue, now.catalogue):
-        if accepted.whole or pair[1] is not None:
+        if pair[0].source not in removed and (accepted.whole or pair[1] is not None):
             yield pair
 
 

@@ -31,7 +31,7 @@ class ColumnKey(NamedTuple):
 
 
 class TableKey(NamedTuple):
-    """Where a table is."""
+    """Where a table is; without schema and table, all of a source."""
 
     source: str
     schema: str
@@ -135,6 +135,8 @@ class UnknownUse:
     """The name that leads nowhere in the catalogue, where that is why: `main.fct_orders.gone`."""
     source: str | None = field(default=None, compare=False)
     """Where it was looked for, as far as that is known; a contract does not say it."""
+    is_all: bool = field(default=False, compare=False)
+    """Whether the consumer itself cannot be read, so that nothing is known of what it reads."""
 
 
 @dataclass(frozen=True)

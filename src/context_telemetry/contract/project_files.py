@@ -23,9 +23,23 @@ class ProjectFileError(Exception):
 class _Loader(yaml.SafeLoader):
     """Plain data, and no key twice: Dataface refuses a file where one is."""
 
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._keys: dict[yaml.Node, Hashable] = {}
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:  # it looks like a date or a number, and is none
+            key = f"{self._keys[node]}: " if node in self._keys else ""
+            raise yaml.MarkedYAMLError(
+                problem=f"{key}{node.value}: {error}; correct it, or write it in quotes where it is a text",
+                problem_mark=node.start_mark,
+            ) from error
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: dict[Hashable, int] = {}
-        for key_node, _ in node.value:
+        for key_node, value_node in node.value:
             key = self.construct_object(key_node, deep=True)
             line = key_node.start_mark.line + 1
             if isinstance(key, Hashable) and key in seen and key != "<<":
@@ -35,6 +49,7 @@ class _Loader(yaml.SafeLoader):
                 )
             if isinstance(key, Hashable):
                 seen[key] = line
+                self._keys[value_node] = key
         return super().construct_mapping(node, deep)
 
 

@@ -34,7 +34,12 @@ _ITS_OWN: Final = frozenset({"information_schema", "pg_catalog", "sys", "svv_col
 _ITS_OWN_PREFIXES: Final = ("duckdb_", "sqlite_", "pragma_", "pg_")
 # Tables that a function makes out of its arguments: they read nothing.
 _MADE: Final = (exp.GenerateSeries, exp.Unnest, exp.Explode, exp.Values)
-_MADE_NAMES: Final = frozenset({"range", "generate_series", "unnest", "flatten", "generator"})
+_PIVOTED: Final = "context_contract_pivoted"
+_MADE_NAMES: Final = frozenset({"range", "generate_series", "unnest", "flatten", "generator", _PIVOTED})
+# What DuckDB takes for a file where a table's name stands.
+_FILE: Final = re.compile(
+    r"[/\\*]|\.(avro|csv|geojson|jsonl?|ndjson|parquet|tsv|txt|xlsx)(\.\w+)?$|\.(bz2|gz|zst)$", re.IGNORECASE
+)
 
 
 class _Unknown(NamedTuple):
@@ -42,6 +47,7 @@ class _Unknown(NamedTuple):
 
     why: str
     missing: str | None = None
+    quoted: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -53,6 +59,8 @@ class Reads:
 
     tables: dict[TableKey, set[str] | None] = field(default_factory=dict)
     unknown: dict[str, str | None] = field(default_factory=dict)
+    quoted: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Of names that lead nowhere, the parts that are in quotes wherever they stand: they may be meant as values."""
 
     def add(self, table: TableKey, columns: Iterable[str] | None) -> None:
         had = self.tables.setdefault(table, set())
@@ -65,10 +73,12 @@ class Reads:
         for table, columns in other.tables.items():
             self.add(table, columns)
         for why, missing in other.unknown.items():
-            self.say(why, missing)
+            self.say(why, missing, other.quoted.get(missing or "", frozenset()))
 
-    def say(self, why: str, missing: str | None = None) -> None:
+    def say(self, why: str, missing: str | None = None, quoted: frozenset[str] = frozenset()) -> None:
         self.unknown.setdefault(why, missing)
+        if missing is not None:
+            self.quoted[missing] = self.quoted.get(missing, quoted) & quoted
 
 
 class Reader:
@@ -180,6 +190,7 @@ class Reader:
         A column that is written counts, used or not: without it the query fails. Of `*` only what is used further
         counts, so a `SELECT *` in a common table expression does not read everything.
         """
+        query = _without_pivots(query)
         starred = any(_selects(star) for star in query.find_all(exp.Star, exp.Columns))
         for column in query.find_all(exp.Column):
             column.meta[_WRITTEN] = True
@@ -220,7 +231,7 @@ class Reader:
                         reads.say(*found)
                     continue
                 table = _Table(found, {self._normal(name): name for name in self._names.columns(found)})
-                if node.args.get("pivots"):
+                if _is_pivoted(node):
                     reads.add(found, None)  # what a pivot does not name, it groups by
                 name = f"context_contract_{len(tables)}"
                 tables[name] = table
@@ -272,7 +283,9 @@ class Reader:
             return found
         if place.casefold() in _ITS_OWN or node.name.casefold().startswith(_ITS_OWN_PREFIXES):
             return _Unknown(f"{told}: what the warehouse says of itself, which is of every table")
-        return _Unknown(f"{told}: the catalogue has no such table", told)
+        if self._dialect == "duckdb" and _FILE.search(told):
+            return _Unknown(f"{told}: a file, which no catalogue has")
+        return _Unknown(f"{told}: the catalogue has no such table", told, _quoted(*node.parts))
 
     def _collect(
         self,
@@ -308,14 +321,16 @@ class Reader:
             if name := table.columns.get(column.name):
                 if counts(column):
                     reads.add(table.key, (name,))
-            elif column.name.casefold() not in _PSEUDO:
+            elif column.name.casefold() not in _PSEUDO and not _is_pivoted(source):
                 name = f"{_told(table.key)}.{column.name}"
-                reads.say(f"{name}: the table has no such column", name)
+                reads.say(f"{name}: the table has no such column", name, _quoted(column.this))
         elif isinstance(source, Scope):
             outputs = getattr(source.expression, "named_selects", [])
             if outputs and "*" not in outputs and column.name not in outputs and not source.is_udtf:
                 name = f"{column.table}.{column.name}"
-                reads.say(f"{name}: what it is selected from has no such column", name)
+                reads.say(
+                    f"{name}: what it is selected from has no such column", name, _quoted(*column.parts)
+                )
         elif source is None and not _is_pivot(scope, column.table):
             reads.say(f"{column.table}.{column.name}: nothing of that name is read")
 
@@ -333,10 +348,13 @@ class Reader:
             if table := _known(source, tables):
                 reads.add(table.key, None)
             return
+        quoted = _quoted(column.this)
+        if quoted and self._dialect == "sqlite":
+            return  # SQLite takes it for a string then
         # Where a table is not known, the column may be its own: then that table is what is missing.
-        all_known = all(isinstance(one, Scope) or _known(one, tables) for one in scope.sources.values())
+        all_known = all(_lists_all(one) or _known(one, tables) for one in scope.sources.values())
         why = f"{column.name}: no table that is read is known to have such a column"
-        reads.say(why, column.name if all_known else None)
+        reads.say(why, column.name if all_known else None, quoted)
 
 
 @dataclass(frozen=True)
@@ -345,6 +363,31 @@ class _Table:
 
     key: TableKey
     columns: Mapping[str, str]
+
+
+def _quoted(*parts: exp.Expr) -> frozenset[str]:
+    """The parts of a name that are written in quotes."""
+    return frozenset(part.name for part in parts if part.args.get("quoted"))
+
+
+def _without_pivots(query: exp.Query) -> exp.Query:
+    """Instead of DuckDB's `(PIVOT t ON ...)`, which sqlglot cannot resolve: all of `t`, and what nobody can name."""
+
+    def instead(node: exp.Expr) -> exp.Expr:
+        if not isinstance(node, exp.Pivot) or node.this is None:
+            return node
+        alias = exp.TableAlias(this=exp.to_identifier(_PIVOTED))
+        made = exp.Table(this=exp.Anonymous(this=_PIVOTED), alias=alias)
+        return exp.select("*").from_(node.this).join(made, join_type="cross")
+
+    without = query.transform(instead, copy=False)
+    assert isinstance(without, exp.Query)  # a pivot is none itself
+    return without
+
+
+def _lists_all(source: object) -> bool:
+    """Whether a subquery is known by all that it selects: no `*` is left in it."""
+    return isinstance(source, Scope) and "*" not in getattr(source.expression, "named_selects", [])
 
 
 def _counts_unused(column: exp.Column) -> bool:
@@ -389,6 +432,11 @@ def _source(scope: Scope, name: str) -> exp.Expr | Scope | None:
             return source
         around = around.parent
     return None
+
+
+def _is_pivoted(source: object) -> bool:
+    """Whether a table has other columns than its own where it stands."""
+    return isinstance(source, exp.Table) and bool(source.args.get("pivots"))
 
 
 def _is_pivot(scope: Scope, name: str) -> bool:

@@ -112,6 +112,17 @@ def _age(facts: TableFacts) -> str | None:
     return "no promise" if math.isinf(facts.freshness_seconds) else f"{facts.freshness_seconds:g} s"
 
 
+SOURCE_RULES: tuple[Rule[str], ...] = (
+    Rule(
+        id="source_removed",
+        level="breaking",
+        direction="loosens",
+        perspective="consumer",
+        means="The source is no longer in `dataface.yml`: every query of it fails.",
+        when=gone,
+    ),
+)
+
 TABLE_RULES: tuple[Rule[TableFacts], ...] = (
     Rule(
         id="table_removed",

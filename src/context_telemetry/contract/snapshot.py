@@ -18,7 +18,7 @@ from context_telemetry.contract.catalogue import Catalogue, Missing, Names, Sour
 from context_telemetry.contract.manifest import Manifest, ManifestError
 from context_telemetry.contract.model import ResourceFacts, TableKey, ToolFacts, UnknownUse, Use
 from context_telemetry.contract.sources import Sources, sources
-from context_telemetry.contract.warehouse import Fetch
+from context_telemetry.contract.warehouse import Cause, Fetch
 
 Progress = Callable[[str], None]
 """Is told what is looked at next: a source, a face."""
@@ -48,10 +48,17 @@ class Snapshot:
     """Columns (None: all) that are there and may not be read by whoever looked."""
     errors: Mapping[str, str] = field(default_factory=dict)
     """Of sources that could not be read, the class of what was raised."""
+    causes: Mapping[str, Cause] = field(default_factory=dict)
+    """Of those, why, where that is known."""
 
     @property
     def unread(self) -> tuple[SourceState, ...]:
         return tuple(state for state in self.catalogue.sources if state.unread)
+
+    @property
+    def unreadable(self) -> tuple[UnknownUse, ...]:
+        """Faces that cannot be read, each with the file, the line and the reason."""
+        return tuple(use for use in self.unknown if use.is_all)
 
 
 def take(
@@ -75,6 +82,7 @@ def take(
     unchecked: list[TableKey] = []
     refused: dict[TableKey, frozenset[str] | None] = {}
     errors: dict[str, str] = {}
+    causes: dict[str, Cause] = {}
     for config in configs.configs:
         progress(f"source {config.name}")
         if config.name in without:
@@ -88,6 +96,8 @@ def take(
         refused.update(served.refused)
         if served.error is not None:
             errors[config.name] = served.error
+        if served.cause is not None:
+            causes[config.name] = served.cause
     progress("manifest")
     declared, problem = None, None
     try:
@@ -111,6 +121,7 @@ def take(
         resources,
         refused,
         errors,
+        causes,
     )
 
 

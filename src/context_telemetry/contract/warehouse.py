@@ -15,7 +15,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import duckdb
 
@@ -26,6 +26,10 @@ from context_telemetry.contract.sources import FILE_TYPES, SourceConfig
 Fetch: TypeAlias = Callable[[SourceConfig, str], Iterable[Sequence[Any]]]
 """Sends a query to a source and gives its rows. It may raise anything: the source is then unread. What `Unread` says is
 told as it is, of anything else the class and the first line."""
+
+
+Cause: TypeAlias = Literal["gone", "no_database", "held"]
+"""Of a source that is a file: it is not there, is none of its kind, or another process has it."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Served:
     """What is there and may not be read by whoever asks: the columns of a table, None for the whole of it."""
     error: str | None = None
     """The class of what was raised, where the source could not be read."""
+    cause: Cause | None = None
+    """Why it could not, where that is one of these."""
 
 
 def read(catalogue: Catalogue, config: SourceConfig, root: Path, fetch: Fetch | None = None) -> Served:
@@ -62,11 +68,15 @@ def read(catalogue: Catalogue, config: SourceConfig, root: Path, fetch: Fetch | 
         return _read_remote(catalogue, config, fetch)
     except Unread as error:
         unread = _unread(catalogue, state, str(error))
-        return replace(unread, error=type(error.__cause__ or error).__name__)
+        return replace(unread, error=type(error.__cause__ or error).__name__, cause=error.cause)
 
 
 class Unread(Exception):
     """A source cannot be read; the text says why, without a path or an address. What fetches may raise it."""
+
+    def __init__(self, why: str, cause: Cause | None = None) -> None:
+        super().__init__(why)
+        self.cause = cause
 
 
 def _unread(catalogue: Catalogue, state: SourceState, why: str) -> Served:
@@ -79,9 +89,15 @@ def _file(config: SourceConfig, root: Path) -> Path:
     path = root / str(config.options.get("path") or "")
     if not config.options.get("path"):
         raise Unread("has no path")
-    if not path.is_file():
-        raise Unread("the file is not there")
-    return path
+    try:
+        if path.is_file():
+            return path
+        is_folder = path.is_dir()
+    except OSError as error:
+        raise Unread("whoever looks may not enter the folder of the file") from error
+    if is_folder:
+        raise Unread("a folder is in the place of the file", "no_database")
+    raise Unread("the file is not there", "gone") from FileNotFoundError()
 
 
 # -- DuckDB ---------------------------------------------------------------------------------------
@@ -151,11 +167,11 @@ def _attached(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> I
     try:
         connection.execute(f"ATTACH {quoted(str(path))} AS {identifier(name)} (READ_ONLY)")
     except duckdb.Error as error:
-        raise Unread(_why(error)) from error
+        raise _why(error) from error
     try:
         yield
     except duckdb.Error as error:
-        raise Unread(_why(error)) from error
+        raise _why(error) from error
     finally:
         connection.execute(f"DETACH {identifier(name)}")
 
@@ -242,21 +258,29 @@ def _with_views(catalogue: Catalogue, source: str, views: _Views) -> Served:
     )
 
 
-def _why(error: duckdb.Error) -> str:
+def _why(error: duckdb.Error) -> Unread:
     said = str(error)
     if held := _HELD.search(said):
-        program = Path(held["program"]).name
-        return f"the process {held['pid']} ({program}) has the file open for writing, so nobody else can look at it"
+        who = f"the process {held['pid']} ({Path(held['program']).name})"
+        return Unread(f"{who} has the file open for writing, so nobody else can look at it", "held")
     if isinstance(error, duckdb.IOException) and "not a valid DuckDB database" in said:
-        return "the file is no DuckDB database"
+        return Unread("the file is no DuckDB database", "no_database")
+    if isinstance(error, duckdb.IOException) and "Could not read enough bytes" in said:
+        return Unread("the file is shorter than a DuckDB database", "no_database")
+    if "Permission denied" in said:
+        return Unread("whoever looks may not read the file")
     if "already attached" in said or "Unique file handle" in said:
-        return "this process has the file open already"
-    return _first_line(said)
+        return Unread("this process has the file open already")
+    return Unread(_first_line(said))
 
 
 def _first_line(said: str) -> str:
     """Without the quoted paths of the machine: the reason is told to others."""
-    return re.sub(r'"[^"]*[/\\][^"]*"', "the file", said.strip().splitlines()[0])
+    return _PATH.sub(lambda found: f"the {found[1] or 'file'}", said.strip().splitlines()[0])
+
+
+_PATH: Final = re.compile(r"""(?:\b(?:the )?(file|pattern) )?(["'])[^"']*[/\\][^"']*\2""")
+"""A quoted path, with the word for it before."""
 
 
 # -- SQLite ---------------------------------------------------------------------------------------
@@ -278,10 +302,8 @@ def _read_sqlite(catalogue: Catalogue, config: SourceConfig, root: Path) -> Serv
     path = _file(config, root)
     broken: list[Missing] = []
     try:
-        # `immutable` would read past the locks of a writer; `mode=ro` honours them and takes none for writing.
-        with contextlib.closing(
-            sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-        ) as connection:
+        how = "immutable=1" if _is_wal_at_rest(path) else "mode=ro"
+        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?{how}", uri=True)) as connection:
             rows = connection.execute(_SQLITE.format(kind="= 'table'")).fetchall()
             views = connection.execute("SELECT name FROM sqlite_master WHERE type = 'view'").fetchall()
             for (view,) in views:
@@ -294,7 +316,11 @@ def _read_sqlite(catalogue: Catalogue, config: SourceConfig, root: Path) -> Serv
                         raise
                     broken.append(Missing(TableKey(config.name, "main", view), None, str(error)))
     except sqlite3.Error as error:
-        raise Unread(str(error)) from error
+        said = str(error)
+        cause: Cause | None = (
+            "no_database" if "not a database" in said else "held" if "locked" in said else None
+        )
+        raise Unread("the file is no SQLite database" if cause == "no_database" else said, cause) from error
     keys = {"source": config.name, "schema": "main"}
     kinds = {row[0]: (row[1], row[2]) for row in rows}
     catalogue.add_tables({**keys, "table": name, "kind": kind} for name, (kind, _) in kinds.items())
@@ -317,6 +343,25 @@ def _read_sqlite(catalogue: Catalogue, config: SourceConfig, root: Path) -> Serv
         for table, _, _, column, position, type_, not_null, key, keyed, unique in rows
     )
     return Served(catalogue, tuple(broken))
+
+
+_HEADER: Final = b"SQLite format 3\0"
+
+
+def _is_wal_at_rest(path: Path) -> bool:
+    """Whether a file has a write-ahead log and nobody has it open.
+
+    `mode=ro` honours the locks of a writer and takes none for writing, but of such a file it would leave `-wal` and
+    `-shm` beside it. `immutable` writes nothing and reads past locks; there is nobody who could hold one.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(20)
+        # Bytes 18 and 19 are the versions of the format for writing and for reading; 2 is the write-ahead log.
+        is_wal = header.startswith(_HEADER) and header[18:] == b"\2\2"
+        return is_wal and not path.with_name(f"{path.name}-wal").exists()
+    except OSError:
+        return False
 
 
 # -- tables that are files ------------------------------------------------------------------------

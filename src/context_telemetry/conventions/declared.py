@@ -75,6 +75,7 @@ ATTRIBUTES: Final[dict[str, Attribute]] = {
     "dataface.context.parts": Attribute(type="string[]"),
     "dataface.contract.consumers": Attribute(type="int"),
     "dataface.contract.drift": Attribute(type="int"),
+    "dataface.contract.faces": Attribute(type="string[]"),
     "dataface.contract.level": Attribute(
         type="string",
         members=frozenset({"breaking", "info", "warning"}),
@@ -84,6 +85,11 @@ ATTRIBUTES: Final[dict[str, Attribute]] = {
     "dataface.contract.open.breaking": Attribute(type="int"),
     "dataface.contract.open.info": Attribute(type="int"),
     "dataface.contract.open.warning": Attribute(type="int"),
+    "dataface.contract.part": Attribute(
+        type="string",
+        members=frozenset({"tables", "tools"}),
+        every_run=False,
+    ),
     "dataface.contract.rule": Attribute(type="string"),
     "dataface.contract.served": Attribute(type="int"),
     "dataface.contract.state": Attribute(
@@ -732,7 +738,10 @@ METRICS: Final[tuple[Signal, ...]] = (
         levels={"dataface.catalog.layer": "required", "dataface.surface": "required"},
     ),
     Signal(name="dataface.artifact.built_at", levels={"dataface.artifact": "required"}),
-    Signal(name="dataface.contract.open", levels={"dataface.contract.level": "required"}),
+    Signal(
+        name="dataface.contract.open",
+        levels={"dataface.contract.level": "required", "dataface.contract.part": "required"},
+    ),
     Signal(name="dataface.references.unknown", levels={"dataface.surface": "required"}),
     Signal(
         name="dataface.enrichment.coverage.ratio",
@@ -821,11 +830,12 @@ EVENTS: Final[tuple[Signal, ...]] = (
     Signal(
         name="dataface.contract.compared",
         levels={
+            "dataface.contract.part": "required",
             "dataface.contract.open.breaking": "conditionally_required",
             "dataface.contract.open.warning": "conditionally_required",
             "dataface.contract.open.info": "conditionally_required",
             "dataface.contract.drift": "conditionally_required",
-            "dataface.contract.unread": "required",
+            "dataface.contract.unread": "conditionally_required",
         },
     ),
     Signal(
@@ -838,6 +848,7 @@ EVENTS: Final[tuple[Signal, ...]] = (
             "dataface.degradation.reason": "required",
             "dataface.contract.consumers": "required",
             "dataface.contract.served": "conditionally_required",
+            "dataface.contract.faces": "conditionally_required",
         },
     ),
     Signal(

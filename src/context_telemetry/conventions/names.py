@@ -186,6 +186,9 @@ DATAFACE_CONTRACT_CONSUMERS: Final = "dataface.contract.consumers"
 DATAFACE_CONTRACT_DRIFT: Final = "dataface.contract.drift"
 """Tables and columns that the manifest declares otherwise than they are served."""
 
+DATAFACE_CONTRACT_FACES: Final = "dataface.contract.faces"
+"""The faces that rely on what differs, those that were served most first; ten at most."""
+
 DATAFACE_CONTRACT_LEVEL: Final = "dataface.contract.level"
 """How bad a difference from the accepted contract is for those who rely on it."""
 
@@ -200,6 +203,9 @@ DATAFACE_CONTRACT_OPEN_INFO: Final = "dataface.contract.open.info"
 
 DATAFACE_CONTRACT_OPEN_WARNING: Final = "dataface.contract.open.warning"
 """Differences of the level `warning` between the accepted contract and what is served now."""
+
+DATAFACE_CONTRACT_PART: Final = "dataface.contract.part"
+"""The part of the contract that was compared."""
 
 DATAFACE_CONTRACT_RULE: Final = "dataface.contract.rule"
 """The rule by which something differs from the accepted contract or from the manifest (docs/contract-
@@ -453,8 +459,8 @@ EVENT_DATAFACE_DEGRADATION: Final = "dataface.degradation"
 """A reason began (severity WARN) or cleared (INFO) for an object."""
 
 EVENT_DATAFACE_CONTRACT_COMPARED: Final = "dataface.contract.compared"
-"""What is served was compared with the accepted contract, for the first time or with another result; again
-every half hour."""
+"""A part of what is served was compared with the accepted contract, for the first time or with another
+result; again every half hour."""
 
 EVENT_DATAFACE_CONTRACT_CHANGED: Final = "dataface.contract.changed"
 """A difference from the accepted contract, or from the manifest, was opened (severity WARN where it is
@@ -834,7 +840,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         unit="{change}",
         brief="Differences between the accepted contract and what is served now.",
         boundaries=(),
-        attributes=("dataface.contract.level",),
+        attributes=("dataface.contract.level", "dataface.contract.part"),
         source="event",
         when={"event": "dataface.contract.compared", "has": ("dataface.contract.open.breaking",)},
         value=1,

@@ -19,7 +19,7 @@ WHAT_TO_DO: dict[str, str] = {
     "manifest_stale": "run `dbt parse`: models moved",
     "profile_stale": "profile the tables again",
     "enrichment_lost": "restore them, or accept it",
-    "layer_unavailable": "install the dbt adapter",
+    "layer_unavailable": "adapter there? source readable?",
     "face_unreadable": "`dft validate` the faces",
     "charts_failed": "open the trace for the code",
     "all_charts_failed": "open the trace: one cause",

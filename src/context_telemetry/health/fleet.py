@@ -131,9 +131,10 @@ class Fleet:
 
     def _by_project(self, each: Sum) -> str:
         """How many each project has said; where there is one project, it goes without saying."""
-        projects = {
-            labels.get(promql.NAMESPACE) or "(no project)": value for labels, value in self._said(each)
-        }
+        projects: dict[str, float] = {}
+        for labels, value in self._said(each):
+            project = labels.get(promql.NAMESPACE) or "(no project)"
+            projects[project] = projects.get(project, 0.0) + value
         told = [f"{project} {value:,.0f}" for project, value in sorted(projects.items()) if value]
         return ", ".join(told) if len(projects) > 1 else ""
 

@@ -26,21 +26,25 @@ CHECKS = Sum(SERVED, {names.DATAFACE_OPERATION_NAME: frozenset({"check.run"})})
 CALLS = Sum(SERVED, unless=CHECKS.where)
 """What somebody asked for. A check that looks each minute is nobody's call: counted as one it would thin the shares of
 its surface, and hide that nobody is served."""
+ENTRIES = Sum(SERVED)
+"""Calls and checks: what reasons and names are counted on, whose metrics do not say the operation."""
 
 
 @dataclass(frozen=True)
 class Indicator:
     """What is measured and what it means.
 
-    - A `ratio` is counted on each surface: ``bad`` less ``but`` among ``among``. It is bad above the objective `limit`,
+    - A `ratio` is counted on each surface: ``bad`` less ``but`` among ``among``. Where the bad ones can be those of a
+      check, too, checks are among them: else there were more bad ones than all. It is bad above the objective `limit`,
       once there are `minimum` bad ones. With ``above``, an objective too, the bad ones are those of a histogram's
       measurements that are above it, so that a limit of 0.05 is a promise about the 95th percentile.
     - A `count` is what was added in the window, a `state` what processes have said of themselves last, and say again
       every half hour; both are bad from the first on.
-    - A `said` is what a gauge said last of each project and environment, whichever process said it: where all of them
-      compare the same two things, the last word is right, and 0 clears what another process had said. (Of what each
-      process has of itself it would hide the others': that is a `state`, told by counters.) It holds for a day, is bad
-      from the first on, and is unknown where nobody has said it.
+    - A `said` is what a gauge said last of each project and environment, whichever process said it, added up over its
+      labels: 0 clears what another process had said of the same labels, and nothing else. So whoever speaks has looked
+      at all that these labels name, or is silent on them: a server, which asks no MCP server for its tools, says
+      nothing of the part `tools`. (Of what each process has of itself the last word would hide the others': that is a
+      `state`, told by counters.) It holds for a day, is bad from the first on, and is unknown where nobody has said it.
     - An `age` is how long ago a gauge's moments are, bad above the objective `limit`, in seconds.
     - `silent` is never bad, and unknown while nothing is counted.
 
@@ -199,6 +203,7 @@ INDICATORS: tuple[Indicator, ...] = (
             "library": "an envelope without what was asked for",
         },
         bad=(Sum(names.METRIC_DATAFACE_RESOLUTION_FAILURES),),
+        among=ENTRIES,
         # Most are an agent's query that it corrects, or an address mistyped; what is served instead counts above.
         limit="failed_ratio",
         minimum="failed_minimum",
@@ -223,6 +228,26 @@ INDICATORS: tuple[Indicator, ...] = (
         bad=(some(names.METRIC_DATAFACE_CONTRACT_OPEN, level="breaking"),),
     ),
     Indicator(
+        name="checks_failing",
+        kind="ratio",
+        measures="checks that found something broken, or could not look at something",
+        good="checks find all well",
+        wrong="checks keep finding something, perhaps before anybody meets it",
+        severity="ticket",
+        component="catalogue",
+        notices=_everyone(
+            "nothing yet, or what the check names: the next call that needs it fails or misleads"
+        ),
+        bad=(
+            replace(
+                CHECKS, where={**CHECKS.where, names.DATAFACE_OUTCOME: frozenset({"degraded", "failed"})}
+            ),
+        ),
+        among=CHECKS,
+        limit="degraded_ratio",
+        minimum="degraded_minimum",
+    ),
+    Indicator(
         name="unknown_references",
         kind="ratio",
         measures="names of tables and columns in queries that their source does not have, for each call",
@@ -239,6 +264,7 @@ INDICATORS: tuple[Indicator, ...] = (
             "library": "the query raises",
         },
         bad=(Sum(names.METRIC_DATAFACE_REFERENCES_UNKNOWN),),
+        among=ENTRIES,
         # As with what does not resolve: an agent guesses, is told, and corrects itself.
         limit="failed_ratio",
         minimum="failed_minimum",
@@ -253,6 +279,7 @@ INDICATORS: tuple[Indicator, ...] = (
         component="catalogue",
         notices=_everyone("columns without descriptions, or with wrong ones"),
         bad=_reasons("manifest_stale"),
+        among=ENTRIES,
         limit="degraded_ratio",
         minimum="degraded_minimum",
     ),
@@ -266,6 +293,7 @@ INDICATORS: tuple[Indicator, ...] = (
         component="catalogue",
         notices=_everyone("row counts, ranges and example values that no longer hold"),
         bad=_reasons("profile_stale"),
+        among=ENTRIES,
         limit="degraded_ratio",
         minimum="degraded_minimum",
     ),
@@ -280,6 +308,7 @@ INDICATORS: tuple[Indicator, ...] = (
         component="surface",
         notices=_everyone("numbers that others do not see, or an error that nobody else gets"),
         bad=_reasons("result_stale", "failure_cached", "handle_outlived_file"),
+        among=ENTRIES,
         limit="degraded_ratio",
         minimum="degraded_minimum",
     ),
@@ -305,6 +334,7 @@ INDICATORS: tuple[Indicator, ...] = (
         component="catalogue",
         notices=_everyone("columns that had a description have none; a model guesses what they mean"),
         bad=_reasons("enrichment_lost"),
+        among=ENTRIES,
         limit="degraded_ratio",
         minimum="degraded_minimum",
     ),
@@ -322,6 +352,7 @@ INDICATORS: tuple[Indicator, ...] = (
             "agent": "the model loses earlier parts of the conversation",
         },
         bad=_reasons("payload_over_budget"),
+        among=ENTRIES,
         limit="degraded_ratio",
         minimum="degraded_minimum",
     ),

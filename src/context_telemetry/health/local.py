@@ -15,7 +15,16 @@ from context_telemetry.health.promql import KEPT
 from context_telemetry.health.sums import Sum, some
 from context_telemetry.health.verdict import EVERYWHERE
 from context_telemetry.health.words import counted, lasting, processes, some_of
-from context_telemetry.history import Event, History, ProcessSeen, ReasonSeen, Spread, Traffic, Unresolved
+from context_telemetry.history import (
+    ChecksSeen,
+    Event,
+    History,
+    ProcessSeen,
+    ReasonSeen,
+    Spread,
+    Traffic,
+    Unresolved,
+)
 from context_telemetry.history.records import Value
 
 
@@ -25,6 +34,8 @@ class Facts:
 
     traffic: Sequence[Traffic]
     reasons: Sequence[ReasonSeen]
+    """Of calls; of checks they are in ``checks``."""
+    checks: ChecksSeen | None
     unresolved: Sequence[Unresolved]
     sizes: Sequence[Spread]
     ages: Sequence[Spread]
@@ -103,6 +114,7 @@ def _facts(history: History) -> Facts:
     return Facts(
         traffic=history.traffic(),
         reasons=history.reasons(),
+        checks=history.checks(),
         unresolved=history.unresolved(),
         sizes=history.sizes(),
         ages=history.ages(),

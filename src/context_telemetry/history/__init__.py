@@ -3,6 +3,7 @@
 from context_telemetry.history.files import Files, Unreadable
 from context_telemetry.history.records import (
     Call,
+    ChecksSeen,
     Event,
     ObjectServed,
     ProcessSeen,
@@ -17,6 +18,7 @@ from context_telemetry.history.store import History, TraceNotFound
 
 __all__ = [
     "Call",
+    "ChecksSeen",
     "Event",
     "Files",
     "History",

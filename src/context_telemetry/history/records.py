@@ -69,6 +69,17 @@ class ReasonSeen:
 
 
 @dataclass(frozen=True)
+class ChecksSeen:
+    """Looks of `check`: how many, how many of them were not well and why; `trace_id` is the last of those."""
+
+    count: int
+    not_ok: int
+    reasons: tuple[str, ...]
+    last: float
+    trace_id: str
+
+
+@dataclass(frozen=True)
 class Call:
     """One entry."""
 

@@ -18,6 +18,7 @@ from context_telemetry.history import files as local
 from context_telemetry.history import sql
 from context_telemetry.history.records import (
     Call,
+    ChecksSeen,
     Event,
     ObjectServed,
     ProcessSeen,
@@ -125,14 +126,27 @@ class History:
                GROUP BY surface, client ORDER BY count(*) DESC, surface, client""",
         )
 
+    def checks(self) -> ChecksSeen | None:
+        """Looks of `check` taken together; None where there was none."""
+        seen: list[ChecksSeen] = self._each(
+            ChecksSeen,
+            """SELECT count(*), count(*) FILTER (outcome IS DISTINCT FROM 'ok'),
+                      list_sort(list_distinct(flatten(list(coalesce(reasons, []))))), max(ended),
+                      coalesce(arg_max(trace_id, ended) FILTER (outcome IS DISTINCT FROM 'ok'), '')
+               FROM entries WHERE operation = 'check.run' HAVING count(*) > 0""",
+        )
+        return seen[0] if seen else None
+
     def reasons(self) -> list[ReasonSeen]:
+        """Of calls, which a check is not: each minute it meets what is wrong, and is nobody who is hit."""
         return self._each(
             ReasonSeen,
             """SELECT reason, surface, sum(met)::BIGINT AS count, min(first), max(last), arg_max(trace_id, last),
                       coalesce(list(pid ORDER BY last DESC) FILTER (pid IS NOT NULL), [])
                FROM (SELECT reason, surface, pid, count(*) AS met, min(ended) AS first, max(ended) AS last,
                             arg_max(trace_id, ended) AS trace_id
-                     FROM (SELECT *, unnest(list_distinct(reasons)) AS reason FROM entries)
+                     FROM (SELECT *, unnest(list_distinct(reasons)) AS reason FROM entries
+                           WHERE operation IS DISTINCT FROM 'check.run')
                      GROUP BY reason, surface, pid)
                GROUP BY reason, surface ORDER BY count DESC, reason, surface""",
         )

@@ -1,12 +1,14 @@
 """One comparison with the contract and the manifest, said as telemetry: events, and reasons on the health board.
 
-It remembers what was said, so that each change is said once. What is not known now, because a source, the contract or
-the manifest cannot be read, is neither opened nor closed. Nothing is compared here.
+It remembers what was said, so that each change is said once. What is not known now, because a source, the contract, the
+manifest or the list of tools cannot be read, is neither opened nor closed, and nobody says that it is in order. Nothing
+is compared here.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,21 +18,25 @@ from context_telemetry.conventions import names
 from context_telemetry.observe import board, recorder
 
 if TYPE_CHECKING:
-    from context_telemetry.contract.comparison import Comparison, Finding
+    from context_telemetry.contract.comparison import Comparison, Finding, Part
     from context_telemetry.contract.model import Level
 
-_SAID_AGAIN = 1800.0
-"""Seconds after which the counts are said again: whoever reads them forgets what nobody says."""
+_SAID_AGAIN = 1790.0
+"""Seconds after which the counts are said again: whoever reads them forgets what nobody says. A server that looks each
+half hour says them each time."""
 
 # So many findings that hold are told to the board; so many that were said are remembered.
 _MOST_HELD = 64
 _MOST_REMEMBERED = 1024
 _CONTRACT, _DRIFT = "contract_broken", "schema_drift"
+_PARTS: tuple[Part, ...] = ("tables", "tools")
 _OPEN: Mapping[Level, str] = {
     "breaking": names.DATAFACE_CONTRACT_OPEN_BREAKING,
     "warning": names.DATAFACE_CONTRACT_OPEN_WARNING,
     "info": names.DATAFACE_CONTRACT_OPEN_INFO,
 }
+
+_Counts = dict[str, int]
 
 
 class _Key(NamedTuple):
@@ -41,13 +47,15 @@ class _Key(NamedTuple):
     object: str
 
 
-class _Told(NamedTuple):
-    """What was said of a finding, and the source without which nothing new is known of it."""
+class _Difference(NamedTuple):
+    """What is said of a finding, and by what it is known whether it was looked for."""
 
     level: Level
+    part: Part
+    source: str | None
     consumers: int
     served: int | None
-    source: str | None
+    faces: tuple[str, ...]
 
 
 class Said:
@@ -68,9 +76,9 @@ class Said:
     def memory(self) -> dict[str, Any]:
         """What has been said, as JSON can hold it."""
         return {
-            "counts": self._counts,
-            "at": self._at,
-            "open": [[*key, *told] for key, told in self._open.items()],
+            "counts": {part: dict(counts) for part, counts in self._counts.items()},
+            "at": dict(self._at),
+            "open": [[*key, *each[:-1], list(each.faces)] for key, each in self._open.items()],
         }
 
     def say(self, comparison: Comparison) -> None:
@@ -78,50 +86,45 @@ class Said:
 
         Where there never was anything to compare with, nothing.
         """
-        if self._counts is None and not _has_something(comparison):
+        if not self._counts and not _has_something(comparison):
             return
-        found = {_Key(each.reason, each.rule, each.object): _told(each) for each in comparison.findings}
+        found = {_Key(each.reason, each.rule, each.object): _difference(each) for each in comparison.findings}
         unknown = {
-            key: told
-            for key, told in self._open.items()
-            if key not in found and _is_unknown(key, told, comparison)
+            key: each
+            for key, each in self._open.items()
+            if key not in found and _is_unknown(key, each, comparison)
         }
-        self._say_counts(comparison, unknown)
-        for key, told in self._open.items():
-            if key not in unknown and (key not in found or found[key].level != told.level):
-                _changed(key, told, "closed")
-        for key, told in found.items():
-            if key not in self._open or self._open[key].level != told.level:
-                _changed(key, told, "opened")
+        for part in _PARTS:
+            self._say_counts(part, comparison, unknown)
+        for key, each in self._open.items():
+            if key not in unknown and (key not in found or found[key].level != each.level):
+                _changed(key, each, "closed")
+        for key, each in found.items():
+            if key not in self._open or self._open[key].level != each.level:
+                _changed(key, each, "opened")
         self._open = dict([*found.items(), *unknown.items()][:_MOST_REMEMBERED])
         if self._watch:
-            self._hold([(key.reason, key.object) for key, told in self._open.items() if _holds(key, told)])
+            self._hold([(key.reason, key.object) for key, each in self._open.items() if _holds(key, each)])
 
-    def leave(self) -> None:
-        """Nobody compares any more: the board forgets what this held."""
-        self._hold([])
-
-    def _say_counts(self, comparison: Comparison, unknown: Mapping[_Key, _Told]) -> None:
-        """With what was open in a source that cannot be read now; of a contract that was taken away, zeros once."""
-        counts: dict[str, int] = {names.DATAFACE_CONTRACT_UNREAD: len(comparison.unread)}
-        open_still = [
-            _OPEN[told.level] if key.reason == _CONTRACT else names.DATAFACE_CONTRACT_DRIFT
-            for key, told in unknown.items()
-            if told.source in comparison.unread
-        ]
-        was_accepted = any((self._counts or {}).get(name) for name in _OPEN.values())
-        if comparison.accepted or (was_accepted and comparison.problem is None):
-            for level, name in _OPEN.items():
-                counts[name] = comparison.open[level] + open_still.count(name)
-        if comparison.drift is not None:
-            counts[names.DATAFACE_CONTRACT_DRIFT] = comparison.drift + open_still.count(
-                names.DATAFACE_CONTRACT_DRIFT
-            )
+    def _say_counts(self, part: Part, comparison: Comparison, unknown: Mapping[_Key, _Difference]) -> None:
+        former = self._counts.get(part, {})
+        unseen = Counter(
+            _OPEN[each.level] if key.reason == _CONTRACT else names.DATAFACE_CONTRACT_DRIFT
+            for key, each in unknown.items()
+            if each.source in comparison.unread
+        )
+        counts = _open_counts(part, comparison, unseen, former)
+        if part == "tables":
+            counts[names.DATAFACE_CONTRACT_UNREAD] = len(comparison.unread)
+            if comparison.drift is not None:
+                drift = names.DATAFACE_CONTRACT_DRIFT
+                counts[drift] = comparison.drift + unseen[drift]
         now = time.time()
-        if counts == self._counts and abs(now - self._at) < self._again:
+        if not counts or (counts == former and abs(now - self._at.get(part, 0.0)) < self._again):
             return
-        self._counts, self._at = counts, now
-        recorder.event(names.EVENT_DATAFACE_CONTRACT_COMPARED, counts, warning=False)
+        self._counts[part], self._at[part] = counts, now
+        told = {names.DATAFACE_CONTRACT_PART: part, **counts}
+        recorder.event(names.EVENT_DATAFACE_CONTRACT_COMPARED, told, warning=False)
 
     def _hold(self, holding: list[tuple[str, str]]) -> None:
         holds = set(list(dict.fromkeys(holding))[:_MOST_HELD])
@@ -132,52 +135,86 @@ class Said:
         self._held = holds
 
 
+def _open_counts(
+    part: Part, comparison: Comparison, unseen: Mapping[str, int], former: Mapping[str, int]
+) -> _Counts:
+    """What is open of a part, with what was open in sources that cannot be read now; empty where that is not known.
+
+    Zeros clear what anybody has said. Who has seen the whole part says them, and who has said otherwise before: also of
+    a contract that was taken away, once.
+    """
+    was_open = any(former.get(name) for name in _OPEN.values())
+    levels = comparison.open.get(part)
+    if levels is None:
+        is_gone = not comparison.accepted and comparison.problem is None
+        return dict.fromkeys(_OPEN.values(), 0) if is_gone and was_open else {}
+    if part == "tools":
+        return {name: levels[level] for level, name in _OPEN.items()}
+    counts = {name: levels[level] + unseen.get(name, 0) for level, name in _OPEN.items()}
+    return counts if not comparison.unread or was_open or any(counts.values()) else {}
+
+
 def _has_something(comparison: Comparison) -> bool:
     """Whether there is a contract or a manifest, even one that cannot be read."""
     problems = (comparison.problem, comparison.manifest_problem)
     return comparison.accepted or comparison.drift is not None or problems != (None, None)
 
 
-def _told(finding: Finding) -> _Told:
+def _difference(finding: Finding) -> _Difference:
     source = finding.table.source if finding.table is not None else None
-    return _Told(finding.level, finding.consumers, finding.served, source)
+    return _Difference(
+        finding.level, finding.part, source, finding.consumers, finding.served, tuple(finding.faces)
+    )
 
 
-def _holds(key: _Key, told: _Told) -> bool:
-    return key.reason == _DRIFT or told.level == "breaking"
+def _holds(key: _Key, difference: _Difference) -> bool:
+    return key.reason == _DRIFT or difference.level == "breaking"
 
 
-def _is_unknown(key: _Key, told: _Told, comparison: Comparison) -> bool:
+def _is_unknown(key: _Key, difference: _Difference, comparison: Comparison) -> bool:
     """Whether a finding that is not there may still hold: it could not be looked for, or worse ones took its place."""
     from context_telemetry.contract.comparison import MOST
 
-    if told.source in comparison.unread or len(comparison.findings) >= MOST:
+    if difference.source in comparison.unread or len(comparison.findings) >= MOST:
         return True
-    return (comparison.manifest_problem if key.reason == _DRIFT else comparison.problem) is not None
+    if key.reason == _DRIFT:
+        problems = (comparison.problem, comparison.manifest_problem)
+        return comparison.drift is None and problems != (None, None)
+    if comparison.accepted:
+        return difference.part not in comparison.open
+    return comparison.problem is not None
 
 
-def _changed(key: _Key, told: _Told, state: str) -> None:
+def _changed(key: _Key, difference: _Difference, state: str) -> None:
     attributes: dict[str, AttributeValue] = {
         names.DATAFACE_CONTRACT_RULE: key.rule,
-        names.DATAFACE_CONTRACT_LEVEL: told.level,
+        names.DATAFACE_CONTRACT_LEVEL: difference.level,
         names.DATAFACE_CONTRACT_OBJECT: key.object,
         names.DATAFACE_CONTRACT_STATE: state,
         names.DATAFACE_DEGRADATION_REASON: key.reason,
-        names.DATAFACE_CONTRACT_CONSUMERS: told.consumers,
+        names.DATAFACE_CONTRACT_CONSUMERS: difference.consumers,
     }
-    if told.served is not None:
-        attributes[names.DATAFACE_CONTRACT_SERVED] = told.served
-    warning = state == "opened" and told.level == "breaking"
+    if difference.served is not None:
+        attributes[names.DATAFACE_CONTRACT_SERVED] = difference.served
+    if difference.faces:
+        attributes[names.DATAFACE_CONTRACT_FACES] = difference.faces
+    warning = state == "opened" and difference.level == "breaking"
     recorder.event(names.EVENT_DATAFACE_CONTRACT_CHANGED, attributes, warning=warning)
 
 
 def _remembered(
     memory: Mapping[str, Any] | None,
-) -> tuple[dict[str, int] | None, float, dict[_Key, _Told]]:
+) -> tuple[dict[Part, _Counts], dict[Part, float], dict[_Key, _Difference]]:
     if memory is None:
-        return None, 0.0, {}
+        return {}, {}, {}
     try:
-        said = {_Key(*each[:3]): _Told(*each[3:]) for each in memory["open"]}
-        return dict(memory["counts"]), float(memory["at"]), said
+        counts = {part: dict(memory["counts"][part]) for part in _PARTS if part in memory["counts"]}
+        at = {part: float(memory["at"][part]) for part in counts}
+        said: dict[_Key, _Difference] = {}
+        for reason, rule, what, *told in memory["open"]:
+            level, part, source, consumers, served, faces = told
+            difference = _Difference(level, part, source, consumers, served, tuple(faces))
+            said[_Key(reason, rule, what)] = difference
+        return counts, at, said
     except (KeyError, TypeError, ValueError):
-        return None, 0.0, {}
+        return {}, {}, {}

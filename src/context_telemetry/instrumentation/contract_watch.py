@@ -1,48 +1,49 @@
 """What is served beside the accepted contract and the manifest, while it is served.
 
-A process beside this one looks, parses and compares (contract/comparator.py): nothing of the warehouse is opened in
-here, and no query waits. A call leaves its question behind, and takes along what was answered to the same one before.
-A thread of its own asks; it says what differs, and which names of queries lead nowhere. SQL is never exported.
+A process beside this one looks, parses and compares (comparator_process.py): nothing of the warehouse is opened here,
+and no query waits. A call leaves its question behind, and takes along what was answered to the same one before. A
+thread of its own asks; it says what differs, and which names of queries lead nowhere. SQL is never exported.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import json
-import os
-import queue
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from context_telemetry.conventions import names
+from context_telemetry.instrumentation.comparator_process import (
+    ComparatorError,
+    ComparatorProcess,
+    Ended,
+    Refused,
+)
 from context_telemetry.instrumentation.contract_events import Said
 from context_telemetry.instrumentation.manifest_watch import identity_of, root_of
-from context_telemetry.observe import failsafe, project, recorder
+from context_telemetry.observe import failsafe, project, recorder, unobserved
 from context_telemetry.observe.fork import on_forget, renew_in_child
 from context_telemetry.observe.operation import Operation, object_name
-
-if TYPE_CHECKING:
-    from context_telemetry.contract.comparison import Comparison
 
 Question = tuple["str | None", ...]
 """``("sql", source, text)``, or ``("object", source, schema, table, column)`` with None for what is not named."""
 
 # A process that ends within so many seconds of its first question starts no other one. Later ones wait as long.
 _PATIENCE = 1.0
-# A round rests so many times what its look at files took; a look at the catalogue, so many times what that took.
+# A look at files rests so many times what it took; a look at the catalogue, so many times what that took.
 _REST, _LOOK_REST, _LOOK_LEAST = 20.0, 10.0, 2.0
-_ANSWER_SECONDS = 30.0
+# After so many seconds the catalogue is looked at again whatever files tell; sooner where one of them could not be
+# read, for a lock that is let go of leaves the file as it was.
+_LOOK_LATEST, _LOOK_UNREAD = 1800.0, 60.0
+# So long an answer may take: to a question, and to a look at all there is.
+_ANSWER_SECONDS, _LOOK_SECONDS = 30.0, 300.0
 _RETRY, _RETRY_LATEST = 60.0, 900.0
-# The counts are offered to be said again after so many seconds; whether they are is decided where they are said.
-_OFFERED_AGAIN = 60.0
 
 _MOST_VERDICTS = 1024
 _MOST_WAITING = 1000
@@ -53,12 +54,6 @@ _MOST_NAMES = 100
 # What no single name has: Dataface's catalogue takes lists and globs, too.
 _NO_NAME = frozenset("*?[,|")
 _REASONS = ("contract_broken", "schema_drift")
-
-# Whatever the host was started with, its folders come first; the folder that it runs in is none of them.
-_PROGRAM = (
-    "import runpy, sys; sys.path[:] = filter(None, sys.path); "
-    "runpy.run_module('context_telemetry.contract.comparator', run_name='__main__', alter_sys=True)"
-)
 
 
 class _Verdict(NamedTuple):
@@ -80,128 +75,6 @@ class _Asked(NamedTuple):
 _NOTHING = _Verdict((), (), "")
 
 
-# -- the process beside this one -----------------------------------------------------------------
-
-
-class ComparatorError(Exception):
-    """The comparator does not do what it is there for."""
-
-
-class NotStarted(ComparatorError):
-    """There is none to be had here."""
-
-
-class Ended(ComparatorError):
-    """It has ended by itself, as it does when nobody asks."""
-
-
-class Died(ComparatorError):
-    """It has ended otherwise."""
-
-
-class Silent(ComparatorError):
-    """It does not answer in time."""
-
-
-class Refused(ComparatorError):
-    """It answers with an error."""
-
-
-class _Comparator:
-    """One comparator: starts it, asks it, ends it. One thread uses it; `end` and `abandon` are anybody's."""
-
-    def __init__(self, root: Path) -> None:
-        if not _has_python():
-            raise NotStarted
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, str(root)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                bufsize=0,
-                env=_environment(),
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-            )
-        except (OSError, ValueError) as error:
-            raise NotStarted from error
-        self._answers: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        threading.Thread(target=self._read, name="context-telemetry-contract-answers", daemon=True).start()
-
-    def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer to one message. Raises ComparatorError."""
-        line = memoryview(json.dumps(message, separators=(",", ":")).encode() + b"\n")
-        pipe = self._process.stdin
-        assert pipe is not None
-        try:
-            while line:
-                line = line[pipe.write(line) or 0 :]
-        except (
-            OSError,
-            ValueError,
-        ):  # nobody reads, or it was ended by another thread: so its answers end too
-            pass
-        try:
-            answer = self._answers.get(timeout=_ANSWER_SECONDS)
-        except queue.Empty:
-            raise Silent from None
-        if answer is None:
-            self._answers.put(None)
-            raise Ended if self._process.wait() == 0 else Died
-        document = json.loads(answer)
-        if not isinstance(document, dict) or "error" in document:
-            raise Refused
-        return document
-
-    def end(self) -> None:
-        """End it, whatever it is doing: it only reads."""
-        with contextlib.suppress(OSError):
-            self._process.kill()
-        self.abandon()
-
-    def abandon(self) -> None:
-        """Hold it no longer: in a forked child, too, it ends with the process that started it."""
-        if self._process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
-
-    def abandon_in_child(self) -> None:
-        """The same of what a forked child has inherited: it is not its child, and its answers are not for it."""
-        self.abandon()
-        if self._process.stdout is not None:
-            with contextlib.suppress(OSError):
-                self._process.stdout.close()
-        self._process.returncode = 0
-
-    def _read(self) -> None:
-        pipe, rest = self._process.stdout, b""
-        assert pipe is not None
-        with contextlib.suppress(OSError, ValueError):
-            while chunk := pipe.read(65_536):
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    self._answers.put(line)
-        self._process.wait()
-        with contextlib.suppress(OSError):
-            pipe.close()
-        self._answers.put(None)
-
-
-def _environment() -> dict[str, str]:
-    """This process's environment, without what would have the comparator observed."""
-    paths = [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
-    kept = [each for each in paths if not os.path.exists(os.path.join(each, "sitecustomize.py"))]
-    environment = {**os.environ, "CONTEXT_TELEMETRY_DISABLED": "true", "OTEL_SDK_DISABLED": "true"}
-    environment.pop("PYTHONPATH", None)
-    return {**environment, "PYTHONPATH": os.pathsep.join(kept)} if kept else environment
-
-
-def _has_python() -> bool:
-    """Whether `sys.executable` is one: where Python is embedded or frozen, it is the host itself."""
-    name = os.path.basename(sys.executable or "").lower()
-    return name.startswith(("python", "pypy")) and not getattr(sys, "frozen", False)
-
-
 # -- the thread that asks it ---------------------------------------------------------------------
 
 
@@ -210,8 +83,8 @@ class _Watch:
 
     _holds = False
     """Whether a call can meet anything at all."""
-    _deaf = False
-    """Whether nobody answers for some time."""
+    _backs_off = False
+    """Whether nobody is asked for some time, since nobody answered."""
 
     def __init__(self) -> None:
         self.verdicts: dict[int, _Verdict] = {}
@@ -221,13 +94,16 @@ class _Watch:
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._left = False
-        self._comparator: _Comparator | None = None
-        self._comparison: Comparison | None = None
+        self._comparator: ComparatorProcess | None = None
+        self._files: tuple[str, ...] = ()
         self._recent: OrderedDict[int, Question] = OrderedDict()
         self._text = 0
         self._seen: dict[str, object] = {}
         self._changed = True
-        self._look_at = self._retry_at = self._offer_at = 0.0
+        self._looked_on = date.min
+        # A look is due when something changed, but not before the first of these; and by the second in any case.
+        self._look_at = self._look_by = 0.0
+        self._files_at = self._retry_at = 0.0
         self._delay = _RETRY
         self._told: set[str] = set()
         self._said: Said | None = None
@@ -245,10 +121,11 @@ class _Watch:
                 op.degraded(*verdict.reasons)
             if not verdict.unknown:
                 return
-        elif self._deaf:
+        elif self._backs_off:
+            _lost(1, "nobody answers")
             return
         if len(self._waiting) >= _MOST_WAITING:
-            failsafe.dropped("contract questions", 1, "more are asked than can be answered")
+            _lost(1, "more are asked than can be answered")
             return
         self._waiting.append(_Asked(key, question if verdict is None else None, op.surface))
         if self._thread is None:
@@ -258,9 +135,9 @@ class _Watch:
             self._wake.set()
             entry = op.entry
             entry.notes.setdefault("contract", []).append(key)
-            entry.last_look = self._look_again
+            entry.before_finish = self._ask_again
 
-    def _look_again(self, entry: Operation) -> None:
+    def _ask_again(self, entry: Operation) -> None:
         for key in entry.notes.pop("contract", ()):
             verdict = self.verdicts.get(key)
             if verdict is not None and verdict.reasons:
@@ -276,9 +153,11 @@ class _Watch:
         with self._starting:
             if self._thread is not None:
                 return
-            self._thread = threading.Thread(target=self._run, name="context-telemetry-contract", daemon=True)
-            with contextlib.suppress(RuntimeError):  # the interpreter is shutting down
-                self._thread.start()
+            thread = threading.Thread(target=self._run, name="context-telemetry-contract", daemon=True)
+            # It cannot start while the interpreter shuts down, or for now: the next question tries again.
+            with contextlib.suppress(RuntimeError):
+                thread.start()
+                self._thread = thread
 
     # In the thread.
 
@@ -302,11 +181,13 @@ class _Watch:
     def _round(self) -> float:
         """Ask what is to be asked, say what there is to say; the seconds until the next one."""
         began = time.monotonic()
-        self._changed = self._changed or self._identities() != self._seen
-        took = time.monotonic() - began
+        if began >= self._files_at:
+            self._changed = self._changed or self._identities() != self._seen
+            now = time.monotonic()
+            self._files_at = now + max(_PATIENCE, _REST * (now - began))
         asked = [self._waiting.popleft() for _ in range(len(self._waiting))]
         if began >= self._retry_at:
-            self._deaf = False
+            self._backs_off = False
             try:
                 self._ask({each.key: each.question for each in asked if each.question is not None})
             except (ComparatorError, ValueError, KeyError, TypeError) as error:
@@ -315,10 +196,8 @@ class _Watch:
             self.verdicts.clear()  # they are about what is there no more
             self.faces = {}
         self._count(asked)
-        if self._comparison is not None and self._said is not None and began >= self._offer_at:
-            self._offer_at = began + _OFFERED_AGAIN
-            self._said.say(self._comparison)
-        return max(_PATIENCE, _REST * took)
+        self._forget()
+        return max(0.0, self._files_at - time.monotonic())
 
     def _ask(self, questions: dict[int, Question]) -> None:
         for key, question in questions.items():
@@ -326,42 +205,55 @@ class _Watch:
         try:
             self._talk(questions)
         except Ended:  # nobody had asked for a while
+            if self._comparator is not None:
+                self._comparator.abandon()
             self._comparator = None
             self._talk(questions)
 
     def _talk(self, questions: dict[int, Question]) -> None:
         new = [key for key in questions if key not in self.verdicts]
-        due = self._changed and time.monotonic() >= self._look_at
+        due = self._is_due()
         if not (new or due) or self._left:
             return
         root = project.root()
         if root is None:
             return
         starts = self._comparator is None
-        comparator = self._comparator = self._comparator or _Comparator(root.absolute())
+        comparator = self._comparator or ComparatorProcess(root.absolute(), project.local_state(root))
+        self._comparator = comparator
         if due or starts:
             self._look(comparator, root, starts)
-            new = list(reversed(self._recent))
-            self.verdicts = {key: each for key, each in self.verdicts.items() if key in self._recent}
+            # The newest first: who waits for an answer has asked just now.
+            wanted = dict.fromkeys((*reversed(self._recent), *questions))
+            self.verdicts = {key: each for key, each in self.verdicts.items() if key in wanted}
+            new = list(wanted)
         for key in new:
             if self._left:
                 return
             question = self._recent.get(key) or questions[key]
             self.verdicts[key] = self._verdict(comparator, key, question)
-        if len(self.verdicts) > _MOST_VERDICTS:
-            for key in list(self.verdicts)[:-_MOST_VERDICTS]:
-                self.verdicts.pop(key, None)
 
-    def _look(self, comparator: _Comparator, root: Path, is_first: bool) -> None:
+    def _is_due(self) -> bool:
+        now = time.monotonic()
+        return (
+            (self._changed and now >= self._look_at)
+            or now >= self._look_by
+            or date.today() != self._looked_on
+        )
+
+    def _look(self, comparator: ComparatorProcess, root: Path, is_first: bool) -> None:
         from context_telemetry.contract.comparison import from_json
 
-        before, began, clock = self._identities(), time.monotonic(), time.time_ns()
-        comparison = from_json(comparator.ask({"look": True})["comparison"])
+        before, today = self._identities(), date.today()
+        began, clock = time.monotonic(), time.time_ns()
+        comparison = from_json(comparator.ask({"look": True}, _LOOK_SECONDS)["comparison"])
         ended = time.monotonic()
         # The first answer took as long as the process did to start.
         self._look_at = ended + (_LOOK_LEAST if is_first else max(_LOOK_LEAST, _LOOK_REST * (ended - began)))
+        latest = _LOOK_UNREAD if comparison.unread_files else _LOOK_LATEST
+        self._look_by, self._looked_on = max(self._look_at, ended + latest), today
         self._delay = _RETRY
-        self._comparison, self.faces = comparison, comparison.faces
+        self._files, self.faces = comparison.files, comparison.faces
         now = self._identities()
         # What changed while it looked may not be what it saw.
         moved = [file for file, each in now.items() if before.get(file, each) != each or _is_new(each, clock)]
@@ -372,17 +264,16 @@ class _Watch:
         self._said.say(comparison)
 
     def _identities(self) -> dict[str, object]:
-        files = self._comparison.files if self._comparison is not None else ()
-        return {file: identity_of(file) for file in files}
+        return {file: identity_of(file) for file in self._files}
 
-    def _verdict(self, comparator: _Comparator, key: int, question: Question) -> _Verdict:
+    def _verdict(self, comparator: ComparatorProcess, key: int, question: Question) -> _Verdict:
         kind, source, *rest = question
         asks = {"sql": rest[0], "source": source} if kind == "sql" else {"object": [source, *rest]}
         try:
-            answer = comparator.ask({"id": key, **asks})
+            answer = comparator.ask({"id": key, **asks}, _ANSWER_SECONDS)
         except Refused:  # that one question
             return _NOTHING
-        reasons = tuple(each for each in _REASONS if answer["meets"].get(each))
+        reasons = tuple(each for each in _REASONS if each in answer["reasons"])
         unknown = tuple(dict.fromkeys(str(each) for each in answer["unknown"]))
         return _Verdict(reasons, unknown, str(source)) if reasons or unknown else _NOTHING
 
@@ -401,12 +292,22 @@ class _Watch:
         if kind not in self._told and not self._left:
             self._told.add(kind)
             failsafe.caught(f"contract comparator: {kind}", error)
-        self._deaf = True
+        self._backs_off = True
         self._retry_at = time.monotonic() + self._delay
         self._delay = min(_RETRY_LATEST, 2 * self._delay)
 
+    def _forget(self) -> None:
+        """Of verdicts beyond what is kept, those that would not be asked for again after a look."""
+        too_many = len(self.verdicts) - _MOST_VERDICTS
+        if too_many > 0:
+            for key in [key for key in self.verdicts if key not in self._recent][:too_many]:
+                self.verdicts.pop(key, None)
+
     def _count(self, asked: list[_Asked]) -> None:
         """Say which names lead nowhere, of every call that was asked about since the last round."""
+        unanswered = sum(each.key not in self.verdicts for each in asked)
+        if unanswered and not self._left:
+            _lost(unanswered, "nobody answers")
         counts: Counter[tuple[str, str, str]] = Counter()
         for each in asked:
             verdict = self.verdicts.get(each.key, _NOTHING)
@@ -447,6 +348,10 @@ def _is_new(identity: Any, since: int) -> bool:
     return identity is not None and since <= identity[2] <= time.time_ns()
 
 
+def _lost(questions: int, why: str) -> None:
+    failsafe.dropped("contract questions", questions, why)
+
+
 def _size(question: Question) -> int:
     return sum(len(each) for each in question if each is not None)
 
@@ -460,6 +365,11 @@ def enable(wanted: bool) -> None:
     """Compare what is served, or not: the setting `contract_watch` of the project that is served."""
     global _watch
     if wanted and _watch is None:
+        if not unobserved.is_possible():
+            failsafe.warn(
+                "what is served is not compared with the contract: there is no Python here for that"
+            )
+            return
         _watch = _Watch()
         atexit.unregister(_leave)
         atexit.register(_leave)

@@ -24,7 +24,7 @@ MOST = 256
 """So many objects of operations are kept; beyond, the one that was met longest ago is given up, and told as cleared."""
 
 REST = 60
-"""Seconds for which a reason that callers make lasts: while they guess names, good calls come between the bad ones."""
+"""Seconds for which a reason of single calls on a source lasts: good calls come between the bad ones."""
 
 # What an operation is about where it has no coordinates, the most specific first.
 _OBJECTS = (
@@ -37,8 +37,11 @@ _OBJECTS = (
 )
 # Operations on many objects: what they name is one that was missing, and their next call would not name it again.
 _ON_MANY = frozenset({"dashboard.search"})
-# Reasons about names that a caller may have made up: there is no end to those, so they are told of the source.
-_MADE_BY_CALLERS = frozenset({"object_unknown"})
+# Reasons of one query among many: names that a caller may have made up, or a failure that was kept. There is no end
+# to queries, so they are told of the source.
+_OF_ONE_QUERY = frozenset({"object_unknown", "failure_cached"})
+# What a watch tells of each table and column: the calls that meet it are about other things, too.
+_OF_WATCHES = frozenset({"contract_broken", "schema_drift"})
 _RESOURCE_KIND = re.compile(r"[a-z][a-z0-9+.-]{0,31}://[\w-]{0,64}")
 
 # By operation and object, least recently met first: each reason with the Unix time in nanoseconds from which on a call
@@ -63,20 +66,21 @@ def finished(op: Operation) -> None:
     if name is None:
         return
     object_, source = about(op), str(op.attributes.get(names.DATAFACE_CATALOG_SOURCE, name))
-    if not op.reasons and (name, object_) not in met and (name, source) not in met:
+    reasons = [reason for reason in op.reasons if reason not in _OF_WATCHES]
+    if not reasons and (name, object_) not in met and (name, source) not in met:
         return
 
     def key_of(reason: str) -> _Key:
-        return (name, source if reason in _MADE_BY_CALLERS else object_)
+        return (name, source if reason in _OF_ONE_QUERY else object_)
 
     with _lock:
         for key in {(name, object_), (name, source)}:
             for reason, clears in list(met.get(key, {}).items()):
-                if clears <= op.start_ns and reason not in op.reasons and key == key_of(reason):
+                if clears <= op.start_ns and reason not in reasons and key == key_of(reason):
                     _clear(key, reason)
         ended = op.start_ns + op.duration_ns
-        for reason in op.reasons:
-            _meet(key_of(reason), reason, ended + (REST * 10**9 if reason in _MADE_BY_CALLERS else 0))
+        for reason in reasons:
+            _meet(key_of(reason), reason, ended + (REST * 10**9 if reason in _OF_ONE_QUERY else 0))
         _make_room()
     _say()
 

@@ -96,8 +96,8 @@ class Operation:
     duration_ns = 0
     began_below: Callable[[Operation], None] | None = None
     """Told of each operation that begins directly below, before its span does."""
-    last_look: Callable[[Operation], None] | None = None
-    """Called when it is about to conclude: what was not known of it when it was asked for may be by then."""
+    before_finish: Callable[[Operation], None] | None = None
+    """Called when it is about to conclude: what was not known when something asked may be known by then."""
     held = False
     """`finish` only stops the clock: whoever holds it knows the rest later, lets go of it and finishes it."""
     adopted = False
@@ -381,8 +381,8 @@ class Operation:
             return
         self._finished = True
         try:
-            if self.last_look is not None:
-                self.last_look(self)
+            if self.before_finish is not None:
+                self.before_finish(self)
             self._conclude()
         except Exception as error:
             failsafe.caught("operation.conclude", error)

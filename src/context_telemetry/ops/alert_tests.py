@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from context_telemetry.conventions import names
 from context_telemetry.health import promql
-from context_telemetry.health.indicators import CHECKS, DEGRADATIONS, INDICATORS, SERVED, Indicator
+from context_telemetry.health.indicators import CHECKS, DEGRADATIONS, ENTRIES, INDICATORS, SERVED, Indicator
 from context_telemetry.health.promql import ENVIRONMENT, NAMESPACE, SURFACE, duration
 from context_telemetry.health.sums import Sum, some
 from context_telemetry.limits.model import Objectives
@@ -176,6 +176,14 @@ def _traffic(
     return served if each.metric == SERVED else {**served, _series(each, labels): bad}
 
 
+def _checked(series: Series) -> Series:
+    """The same entries as those of a check."""
+    ((name, operations),) = CHECKS.where.items()
+    begins = f"{promql.prometheus_name(CHECKS.of)}{{"
+    label = f'{promql.label(name)}="{min(operations)}", '
+    return {each.replace(begins, begins + label): samples for each, samples in series.items()}
+
+
 # Steps at which shares are looked at: when a page has lasted long enough and a ticket has not; when both have; and
 # when a fault that ended then is out of the short windows of a page (5 and 30 steps), and not of a ticket's.
 _EARLY, _SOON, _LATER = 4, 8, 40
@@ -203,7 +211,8 @@ def _of_ratio(indicator: Indicator, objectives: Objectives) -> Iterator[Case]:
             step: tuple(Firing(made[severity], labels, value) for severity in severities if severity in made)
             for step, (value, severities) in told.items()
         }
-        return Case(name, indicator.alert, _traffic(indicator, objectives, bad, fine, labels), fires)
+        series = _traffic(indicator, objectives, bad, fine, labels)
+        return Case(name, indicator.alert, _checked(series) if indicator.among == CHECKS else series, fires)
 
     def cases() -> Iterator[Case]:
         steps = (_EARLY, _SOON, _LATER)
@@ -213,6 +222,26 @@ def _of_ratio(indicator: Indicator, objectives: Objectives) -> Iterator[Case]:
             return
         all_the_time = {_EARLY: _PAGE, _SOON: _BOTH, _LATER: _BOTH}
         yield case("all are bad", Samples(grows=least), Samples(), all_the_time)
+        if indicator.among == CHECKS:
+            called = case(
+                "what somebody called is not counted",
+                Samples(grows=least),
+                Samples(),
+                dict.fromkeys(steps, _NONE),
+            )
+            yield replace(
+                called,
+                series=_traffic(
+                    indicator,
+                    objectives,
+                    Samples(grows=least),
+                    Samples(),
+                    {SURFACE: "mcp", **_place(called.name)},
+                ),
+            )
+        if indicator.among == ENTRIES:  # nobody calls: what a check finds is a share of checks
+            of_checks = case("a check finds it", Samples(grows=least), Samples(), all_the_time)
+            yield replace(of_checks, series=_checked(of_checks.series))
 
         among = ceil(1 / limit)
         if limit < 2 / among < alerts.threshold(limit, 3):  # enough for the longest windows of a ticket alone
@@ -330,25 +359,38 @@ def _of_state(indicator: Indicator, objectives: Objectives) -> Iterator[Case]:
 def _of_said(indicator: Indicator, objectives: Objectives) -> Iterator[Case]:
     (alert,) = alerts.of_indicator(indicator, objectives)
     (each,) = indicator.bad
-    (level,) = each.where
+    level, part = promql.label(min(each.where)), promql.label(names.DATAFACE_CONTRACT_PART)
     served, checked = some(SERVED, outcome="ok"), _checks("ok")
 
     def case(
-        name: str, samples: Samples, *fires: str, of: str = "breaking", lives: Sum = served, stops: int = _END
+        name: str,
+        said: Samples,
+        *fires: str,
+        tools: Samples | None = None,
+        of: str = "breaking",
+        lives: Sum = served,
+        stops: int = _END,
     ) -> Case:
         place = _place(name)
-        series = {_named(promql.prometheus_name(each.of), {**place, promql.label(level): of}): samples}
+        series = {
+            _named(promql.prometheus_name(each.of), {**place, level: of, part: of_part}): samples
+            for of_part, samples in (("tables", said), ("tools", tools))
+            if samples is not None
+        }
         calls = {_series(lives, {SURFACE: "cli", **place}): Samples(grows=1, steps=stops)} if stops else {}
         told = tuple(Firing(alert, place, value) for value in fires)
         return Case(name, alert.name, {**series, **calls}, {_SOON: told})
 
+    cleared, stopped = Samples(3, steps=3, then=Samples()), Samples(1, steps=2, gone=True)
     yield _together(
         "what was said last",
         [
             case("three are open", Samples(3, born=2), "3"),
+            case("two of tables, and one of tools", Samples(2), "3", tools=Samples(1)),
             case("one is open, and nobody but a check has looked", Samples(1), "1", lives=checked),
             case("the process that said it has stopped", Samples(2, steps=3, gone=True), "2"),
-            case("the last word is that none is open", Samples(3, steps=3, then=Samples())),
+            case("the last word is that none is open", cleared),
+            case("a last word on tables clears nothing of tools", cleared, "1", tools=stopped),
             case("it came back", Samples(steps=3, then=Samples(1)), "1"),
             case("none is open", Samples()),
             case("they break nothing", Samples(3), of="warning"),

@@ -117,6 +117,13 @@ _OF_THE_LAUNCH: Final = (
         "A view under the former name, until what asks for it is changed.",
     ),
     Risk(
+        "The warehouse's file is gone or cut, a face or the manifest cannot be read, and nobody has asked yet.",
+        "[DatafaceChecksFailing](DatafaceChecksFailing.md), where a check runs each minute",
+        "tests/ops/test_runbook_commands.py::test_the_commands_of_a_runbook_show_what_it_says",
+        "catalogue",
+        "Put the last good file back; dashboards that were rendered before stay readable.",
+    ),
+    Risk(
         "Agents or faces name tables and columns that are not there.",
         "[DatafaceUnknownReferences](DatafaceUnknownReferences.md)",
         "tests/ops/test_runbook_commands.py::test_the_commands_of_a_runbook_show_what_it_says",

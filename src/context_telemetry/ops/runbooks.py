@@ -51,6 +51,7 @@ PAGES: Final = ("README", "playbook", "checklists", "risks", "rollback", "severi
 
 VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
     "ALERTMANAGER": ("the address of Alertmanager", "http://127.0.0.1:9093"),
+    "BACKUP": ("the last copy of the warehouse that was good", "/backups/shop.duckdb"),
     "BAD": ("what is wrong in `$FILE`", "shopp"),
     "CLIENT": ("a client, as `traces` names it", "claude_code"),
     "CODE": ("Dataface's error code, as `traces` shows it", "ERR-SOURCE-NOT-FOUND"),
@@ -257,7 +258,7 @@ def _fires(indicator: Indicator, rule: Alert, objectives: Objectives) -> str:
         "or nothing anywhere",
         "age": f"one is older than {lasting(limit)}",
         "state": "a process says so",
-        "said": f"the last that said how many there are, within {lasting(KEPT)}, said one or more; and somebody was "
+        "said": f"by what was said last of each part, within {lasting(KEPT)}, there are one or more; and somebody was "
         f"served or checked in {lasting(SHUT_DOWN * window)}",
         "count": f"there was one in {lasting(window)}",
     }

@@ -18,7 +18,9 @@ from pathlib import Path
 _TEMPLATE = Path(__file__).parent / "sample_project"
 MANIFEST = Path("target/manifest.json")
 DATABASE = Path("shop.duckdb")
-INSTALL = "pip install '.[dataface]' in a clone of context-telemetry"
+INSTALL = "pip install -c constraints.txt '.[dataface]'"
+
+_PACKAGES = {"dbt": "dbt-core", "dbt.adapters.duckdb": "dbt-duckdb"}
 
 
 class RehearsalError(RuntimeError):
@@ -80,7 +82,10 @@ def require(*modules: str) -> None:
         except ModuleNotFoundError:
             found = None
         if found is None:
-            raise RehearsalError(f"the rehearsal needs {module}, which is not installed: {INSTALL}")
+            package = _PACKAGES.get(module, module)
+            raise RehearsalError(
+                f"{package} is not installed here; in a clone of context-telemetry: {INSTALL}"
+            )
 
 
 def _load_raw_tables(root: Path) -> None:

@@ -6,8 +6,10 @@ events and in `contract check`: a name is no label.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from context_telemetry.conventions import names
-from context_telemetry.health.indicators import CALLS, DEGRADATIONS
+from context_telemetry.health.indicators import CALLS, CHECKS, DEGRADATIONS
 from context_telemetry.health.promql import ENVIRONMENT, NAMESPACE, PLACE, SURFACE
 from context_telemetry.health.sums import Sum
 from context_telemetry.ops.dashboards import expressions as ex
@@ -63,6 +65,7 @@ def dashboard(s: Shapes) -> Dashboard:
                 ),
             ),
             Row("What was accepted and is no more", 8, (_open_over_time(s), _open(s))),
+            Row("What checks find", 7, (_checks_over_time(s), _checks(s))),
             Row("Who meets it", 8, (_broken_over_time(s), _references_over_time(s))),
             Row("What is gone", 9, (_gone(s), _gone_over_time(s))),
             Row("Whom it hits", 9, (_hit(s), _hit_over_time(s))),
@@ -95,11 +98,11 @@ def _open_now(s: Shapes) -> Panel:
 def _open_over_time(s: Shapes) -> Panel:
     return Panel(
         name="contract_open_over_time",
-        title="Changes open, by level",
-        answers="Since when what is served differs from what was accepted. Only what is breaking fires an alert.",
+        title="Changes open, by part and level",
+        answers="Since when tables or tools differ from what was accepted. Only what is breaking fires an alert.",
         kind="lines",
         width=12,
-        queries=(Query(ex.said(_OPEN, (ex.LEVEL,)), legend(ex.LEVEL)),),
+        queries=(Query(ex.said(_OPEN, (ex.CONTRACT_PART, ex.LEVEL)), legend(ex.CONTRACT_PART, ex.LEVEL)),),
         empty=_NOT_COMPARED,
     )
 
@@ -108,16 +111,44 @@ def _open(s: Shapes) -> Panel:
     return Panel(
         name="contract_open",
         title="Changes open, where",
-        answers="In which project, of which level. `context-telemetry contract check` there names each.",
+        answers="In which project, of what, of which level. `context-telemetry contract check` there names each. "
+        "Tools are compared by a check alone.",
         kind="table",
         width=12,
-        queries=(Query(ex.said(_OPEN, (*PLACE, ex.LEVEL))),),
+        queries=(Query(ex.said(_OPEN, (*PLACE, ex.CONTRACT_PART, ex.LEVEL))),),
         empty=_NOT_COMPARED,
         columns=(
             Column(NAMESPACE, "Project"),
             Column(ENVIRONMENT, "Environment"),
+            Column(ex.CONTRACT_PART, "Part"),
             Column(ex.LEVEL, "Level"),
             Column("value", "Changes"),
+        ),
+    )
+
+
+_NOT_CHECKED = "No check has looked: `context-telemetry check` does, from cron or a timer."
+
+
+def _checks_over_time(s: Shapes) -> Panel:
+    return replace(s.share_over_time("checks_failing"), empty=_NOT_CHECKED, indicators=("checks_failing",))
+
+
+def _checks(s: Shapes) -> Panel:
+    by = (*PLACE, ex.OUTCOME)
+    return Panel(
+        name="checks",
+        title=f"Checks, {s.last}",
+        answers="How many looked, and how they ended. `context-telemetry check` there names what is wrong.",
+        kind="table",
+        width=12,
+        queries=(Query(f"{ex.increase(CHECKS, s.window, by)} > 0"),),
+        empty=_NOT_CHECKED,
+        columns=(
+            Column(NAMESPACE, "Project"),
+            Column(ENVIRONMENT, "Environment"),
+            Column(ex.OUTCOME, "Outcome"),
+            Column("value", "Checks"),
         ),
     )
 

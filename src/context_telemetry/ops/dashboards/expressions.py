@@ -32,6 +32,7 @@ SOURCE = promql.label(names.DATAFACE_CATALOG_SOURCE)
 ERROR = promql.label(names.ERROR_TYPE)
 LIBRARY_PART = promql.label(names.CONTEXT_TELEMETRY_PLACE)
 LEVEL = promql.label(names.DATAFACE_CONTRACT_LEVEL)
+CONTRACT_PART = promql.label(names.DATAFACE_CONTRACT_PART)
 FLAW = promql.label(names.CONTEXT_TELEMETRY_FLAW)
 
 RECENT = 300.0

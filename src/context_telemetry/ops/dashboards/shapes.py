@@ -21,6 +21,7 @@ _SHARES = {
     "payload_over_budget": "Share of calls over budget",
     "payload_p95": "Share of payloads that are large",
     "enrichment_lost": "Share of calls without former descriptions",
+    "checks_failing": "Share of checks that were not well",
     "unknown_references": "Names that are not there, for each call",
 }
 
