@@ -9,6 +9,7 @@ import importlib.util
 import itertools
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ from context_telemetry.rehearsal.sample import Sample, create
 # They need packages of an environment of their own: python3 dev.py neighbours.
 collect_ignore = [] if importlib.util.find_spec("openinference") else ["neighbours"]
 pytest_plugins = ["matrix"]  # tests/releases/matrix.py: which scenarios run here, and what became of them
+# A shell that puts the tests into the background has them ignore it, and what they start would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)

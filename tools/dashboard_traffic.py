@@ -34,6 +34,8 @@ COMMANDS: Final = (("render", "faces/orders.yml", "--format", "json"), ("context
 _CALLS_AT_ONCE: Final = 8
 _WAIT_SECONDS: Final = 2.0
 
+_CHECK: Final = ("context_telemetry", "check", "--no-tools", "--no-prompts")
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -72,6 +74,7 @@ def processes(sample: Sample, folder: Path, environment: Mapping[str, str]) -> I
         **environment,
         "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=rehearsal",
         "CONTEXT_TELEMETRY_CONTRACT_WATCH": "true",
+        "CONTEXT_TELEMETRY_STATE_DIR": str(folder / "state"),
     }
     _accept(projects["dashboard"])
     with serving(projects["dashboard"], folder / "serve.log", env=env) as web:
@@ -109,7 +112,7 @@ class Served:
         return due
 
     def once(self, there: Sequence[Fault]) -> None:
-        """A session of an MCP client, some pages, a command, and now and then a turn of an agent."""
+        """A session of an MCP client, some pages, a command, now and then a turn of an agent, or a check."""
         number = next(self._rounds)
         driver.with_session(
             self._projects["mcp"],
@@ -123,6 +126,8 @@ class Served:
             self._web.get("/a-page-that-is-not-there")
         dft = driver.plain()[0]
         self._run("cli", driver.observed([dft, *next(self._commands)]))
+        if number % 2 == 0:
+            self._run("dashboard", [sys.executable, "-m", *_CHECK])
         if number % 3 == 0:
             host = str(TESTS / "agent_host.py")
             self._run("agent", driver.observed([sys.executable, host, str(self._projects["agent"])]))

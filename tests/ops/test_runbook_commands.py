@@ -406,11 +406,10 @@ _STARTS = 1.5
 
 
 def _mitigate(machine: Machine, page: Sequence[Block], asked_again: Step) -> None:
+    time.sleep(_STARTS)  # no bad call is to be as near to the repair as a command takes to begin
     repaired = time.time()
     for block in page:
         if "SINCE" in block.variables:
-            # No bad call is to be as near to the repair as a command takes to begin.
-            time.sleep(max(0.0, repaired + _STARTS - time.time()))
             asked_again(machine)
             # `status` reckons from when it looks, and needs this long to begin.
             machine.variables["SINCE"] = f"{time.time() - repaired + _STARTS:.1f}s"
