@@ -39,7 +39,6 @@ DEFAULT = f"{sys.version_info[0]}.{sys.version_info[1]}"
 TESTED = (
     "src",
     ":!src/context_telemetry/cli",
-    ":!src/context_telemetry/contract",
     ":!src/context_telemetry/history",
     ":!src/context_telemetry/health",
     ":!src/context_telemetry/ops",

@@ -1,9 +1,9 @@
 """Runs tests/stack on the real Collector, Jaeger, Prometheus and Alertmanager: `python3 dev.py stack`.
 
-All of it takes an hour on two cores: 200 sessions, outages, kills, every command of every page. That it has passed is
-kept in tests/stack/proven.json. `--core`, for CI, is the way of one fault and of one change that nobody
-asked for: from the configurations and the rules as shipped, over the derived numbers and the verdict of two engines, to
-every panel and the page that the owner gets.
+All of it takes 20 minutes on two quiet cores and up to an hour on busy ones: 200 sessions, outages, kills, every
+command of every page. That it has passed is kept in tests/stack/proven.json. `--core`, for CI, is the way of one fault,
+and of one change that nobody asked for: from the configurations and the rules as shipped, over the derived numbers and
+the verdict of two engines, to every panel and the page that the owner gets.
 """
 
 from __future__ import annotations
