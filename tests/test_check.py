@@ -23,6 +23,7 @@ import duckdb
 import httpserver
 import pytest
 from conftest import Span, events_in, spans_in
+from contract.looks import held
 from contract.shops import SERVER, Accepted, Shop, accept
 from memory import Memory, attributes, recording
 from otlp_files import Call, Inner, Process
@@ -46,12 +47,6 @@ RESTORED = "ALTER TABLE fct_orders ADD COLUMN status VARCHAR"
 STATUS = "shop.main.fct_orders.status"
 FACES = {"faces/catalog.yml", "faces/order_list.yml", "faces/orders.yml"}
 COMPARED = "dataface.contract.compared"
-HELD = """
-import duckdb, sys
-connection = duckdb.connect(sys.argv[1])
-print("open", flush=True)
-sys.stdin.read()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -394,32 +389,15 @@ def test_a_project_that_is_not_of_dbt_needs_no_manifest(shop: Shop) -> None:
 
 
 def test_a_file_that_a_writer_holds_is_unknown_and_it_is_told_who_holds_it(shop: Shop) -> None:
-    with holding(shop) as writer:
+    with held(shop.root / "shop.duckdb") as pid:
         done = run(shop, *QUICK)
         assert done.returncode == 3
-        assert f"the process {writer.pid}" in done.stdout
+        assert f"the process {pid}" in done.stdout
         assert "layer_unavailable: wait until that process is done, or end it" in done.stdout
         resolve = next(span for span in spans_in(shop.state) if span.name == "catalog.resolve")
         assert (resolve.outcome, resolve.attributes["error.type"]) == ("failed", "IOException")
         assert resolve.reasons == {"layer_unavailable"}
     assert run(shop, *QUICK).returncode == 0
-
-
-@contextmanager
-def holding(shop: Shop) -> Iterator[subprocess.Popen[str]]:
-    """Another process has the file open for writing."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HELD, str(shop.root / "shop.duckdb")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as writer:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == "open\n"
-        try:
-            yield writer
-        finally:
-            writer.communicate("")
 
 
 def _gone(database: Path) -> None:
@@ -458,7 +436,7 @@ def test_a_warehouse_that_only_a_repair_brings_back_is_wrong_with_what_to_do(
 
 def test_what_is_broken_decides_before_what_cannot_be_looked_at(shop: Shop) -> None:
     (shop.root / "target" / "manifest.json").write_text("{", "utf-8")
-    with holding(shop):
+    with held(shop.root / "shop.duckdb"):
         assert looked(shop)[0].exit_code == 1
 
 
@@ -548,7 +526,7 @@ def test_over_the_processes_of_a_cron_each_change_is_said_once_and_its_end_too(s
 def test_what_was_not_looked_at_is_not_over(shop: Shop) -> None:
     shop.sql(DROPPED)
     looked(shop)
-    with holding(shop):
+    with held(shop.root / "shop.duckdb"):
         _, memory = looked(shop)
     assert said(memory, "dataface.contract.changed") == []
     assert said(memory, "dataface.degradation") == [("layer_unavailable", "began")]
@@ -725,7 +703,7 @@ def test_it_takes_no_lock_for_writing_and_keeps_none(shop: Shop) -> None:
         reading.kill()
         assert looks == [0] * 5
         reading.wait()
-        with holding(shop):
+        with held(shop.root / "shop.duckdb"):
             assert checker.look().exit_code == 3
         assert checker.look().exit_code == 0
         duckdb.connect(database).close()
@@ -769,7 +747,7 @@ def shop_sql_when_free(shop: Shop, statement: str) -> None:
             shop.sql(statement)
             return
         except duckdb.IOException:
-            time.sleep(0.05)
+            time.sleep(0.05)  # between two tries
     raise AssertionError("the file was never free")
 
 

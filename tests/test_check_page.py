@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from contract.pages import blocks
 from contract.shops import Accepted, Shop, accept
 from otlp_files import Call, Inner, Process
 from test_check import DROPPED, QUICK, command, environment
@@ -23,13 +24,8 @@ from context_telemetry.rehearsal.sample import Sample
 from context_telemetry.settings import project_folder
 
 PAGE = (Path(__file__).parent.parent / "docs" / "check.md").read_text("utf-8")
-_FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _TOOK = re.compile(r"\d+ (?:s|min) ago|just now|\d+(?:\.\d)? m?s ")
 SCRIPT = str(Path(sys.executable).with_name("context-telemetry"))
-
-
-def blocks(language: str) -> list[str]:
-    return [body for named, body in _FENCE.findall(PAGE) if named == language]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +58,7 @@ def test_what_the_screen_shows_is_what_the_page_shows(shop: Shop) -> None:
     done = subprocess.run(
         command(*QUICK), cwd=shop.root, env=environment(shop), capture_output=True, text=True, check=False
     )
-    (shown,) = blocks("text")
+    (shown,) = blocks(PAGE, "text")
 
     def plain(text: str) -> list[str]:
         return [" ".join(_TOOK.sub("", line).split()) for line in text.splitlines()]
@@ -71,14 +67,14 @@ def test_what_the_screen_shows_is_what_the_page_shows(shop: Shop) -> None:
 
 
 def test_the_commands_of_the_first_example_exist() -> None:
-    (text,) = blocks("sh")
+    (text,) = blocks(PAGE, "sh")
     for line in text.splitlines():
         options_exist(shlex.split(line)[1:])
 
 
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
     units = {}
-    for text in blocks("ini"):
+    for text in blocks(PAGE, "ini"):
         name = text.splitlines()[0].rpartition("/")[2]
         own = text.replace("/srv/shop/.venv/bin/context-telemetry", SCRIPT)
         own = own.replace("WorkingDirectory=/srv/shop", f"WorkingDirectory={tmp_path}").replace(
@@ -105,7 +101,7 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
 
 
 def test_the_lines_of_the_crontab_run(shop: Shop, tmp_path: Path) -> None:
-    (text,) = blocks("cron")
+    (text,) = blocks(PAGE, "cron")
     lines = text.splitlines()
     assert [line.split()[:5] for line in lines] == [["*"] * 5, ["7", "*", "*", "*", "*"]]
     quick = lines[0].split(maxsplit=5)[5]
@@ -119,7 +115,7 @@ def test_the_lines_of_the_crontab_run(shop: Shop, tmp_path: Path) -> None:
 
 
 def test_the_sidecars_start_a_check_that_stays() -> None:
-    documents: list[Any] = [yaml.safe_load(text) for text in blocks("yaml")]
+    documents: list[Any] = [yaml.safe_load(text) for text in blocks(PAGE, "yaml")]
     (pod,) = [each for each in documents if isinstance(each, dict) and each.get("kind") == "Pod"]
     (compose,) = [each for each in documents if isinstance(each, dict) and "services" in each]
     served, checks = pod["spec"]["containers"]
@@ -134,7 +130,7 @@ def test_the_sidecars_start_a_check_that_stays() -> None:
 
 
 def test_the_step_of_ci_writes_the_document(shop: Shop) -> None:
-    (steps,) = [each for text in blocks("yaml") if isinstance(each := yaml.safe_load(text), list)]
+    (steps,) = [each for text in blocks(PAGE, "yaml") if isinstance(each := yaml.safe_load(text), list)]
     (step,) = steps
     words, _, target = step["run"].partition(" > ")
     options_exist(shlex.split(words)[1:])

@@ -19,7 +19,7 @@ from typing import Any, get_args
 
 import duckdb
 import pytest
-from conftest import WATCH, Observed
+from conftest import WATCH, Event, Observed, events_in
 from contract.looks import accept, held
 from memory import Memory, recording
 
@@ -52,7 +52,7 @@ def eventually(holds: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "it did not come to hold"
-        time.sleep(0.1)
+        time.sleep(0.1)  # between two looks
 
 
 def comparators(project: Path) -> list[int]:
@@ -71,14 +71,21 @@ def query(sql: str) -> Any:
     return tool("execute_query", sql=sql, source="shop")
 
 
-def test_a_server_says_what_its_calls_meet_and_answers_as_ever(project: Path, observed: Observed) -> None:
+def test_a_server_says_what_its_calls_meet_and_answers_as_ever(
+    project: Path, observed: Observed, tmp_path: Path
+) -> None:
     accept(project)
     calls = [query(STATUS), query(TWIN), query(STATUS), query(TWIN)]
 
+    def told_of(what: str) -> list[Event]:
+        events = [each for state in tmp_path.glob("run-*/state") for each in events_in(state)]
+        return [each for each in events if each.name == f"dataface.contract.{what}"]
+
     def break_it() -> None:
-        time.sleep(8)
+        eventually(lambda: told_of("compared"))
         change(project, BREAK)
-        time.sleep(8)
+        eventually(lambda: len(told_of("changed")) == 2)
+        time.sleep(1)  # what was asked before is answered anew right after it is told
 
     watched = observed(project, calls, env={WATCH: "true"}, before={2: break_it})
     reasons = [span.reasons for span in watched.tool_calls()]
@@ -123,7 +130,7 @@ def test_a_session_that_is_short_and_one_that_has_it_switched_off_start_none(
     seen: list[int] = []
 
     def look() -> None:
-        time.sleep(4)
+        time.sleep(4)  # several times what it takes to start one
         seen.extend(comparators(project))
 
     observed(project, [query(TWIN), query(TWIN)], before={1: look}, env={WATCH: "false"})
@@ -196,7 +203,7 @@ def test_a_project_beside_the_served_one_is_not_asked_about(
 ) -> None:
     project, _ = host
     asks(tmp_path / "other", STATUS)
-    time.sleep(2)
+    time.sleep(2)  # twice as long as it waits with a first question
     assert comparators(project) == []
 
 
@@ -206,7 +213,7 @@ def test_a_question_that_was_asked_before_is_answered_anew_after_a_change(host: 
     eventually(lambda: compared(memory))
     change(project, BREAK)
     eventually(lambda: len([name for name, _ in memory.events if name.endswith("contract.changed")]) == 2)
-    time.sleep(1)
+    time.sleep(1)  # what was asked before is answered anew right after it is told
     assert asks(project, STATUS) == BOTH  # the first that is asked since
 
 
@@ -491,7 +498,7 @@ def test_a_forked_child_asks_for_itself_and_does_not_keep_its_parents_comparator
         sys.stdin.readline()
         os._exit(0)
     print("forked", flush=True)
-    time.sleep(1)
+    time.sleep(1)  # its child lives on
     os._exit(0)
     """
     with start(project, program) as host:

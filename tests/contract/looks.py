@@ -93,5 +93,7 @@ def held(database: Path, program: str = HOLDER) -> Iterator[int]:
     ) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == "open\n"
-        yield holder.pid
-        holder.communicate("")
+        try:
+            yield holder.pid
+        finally:
+            holder.communicate("")

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
+from contract.looks import held as held_open
 from contract.shops import Accepted, Shop, accept
 from otlp_files import Call, Inner, Process
 
@@ -25,13 +26,6 @@ from context_telemetry.contract.sources import SourceConfig
 from context_telemetry.rehearsal.driver import Raw, plain
 from context_telemetry.rehearsal.sample import Sample
 from context_telemetry.settings import project_folder
-
-HELD = """
-import duckdb, sys
-connection = duckdb.connect(sys.argv[1])
-print("open", flush=True)
-sys.stdin.read()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -639,16 +633,8 @@ def test_a_snapshot_keeps_the_exceptions(shop: Shop) -> None:
 @pytest.fixture
 def held(shop: Shop) -> Iterator[int]:
     """A process that serves the warehouse and has it open for writing; its id."""
-    database = str(shop.root / "shop.duckdb")
-    process = subprocess.Popen(
-        [sys.executable, "-c", HELD, database], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "open\n"
-        yield process.pid
-    finally:
-        process.communicate(timeout=30)
+    with held_open(shop.root / "shop.duckdb") as pid:
+        yield pid
 
 
 def test_a_warehouse_that_another_process_holds_is_unknown_and_not_dropped(shop: Shop, held: int) -> None:

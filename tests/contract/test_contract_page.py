@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from contract.pages import blocks
 from contract.shops import Accepted, Shop, accept
 from otlp_files import Call, Inner, Process
 
@@ -18,11 +19,6 @@ from context_telemetry.rehearsal.sample import Sample
 from context_telemetry.settings import project_folder
 
 PAGE = (Path(__file__).parents[2] / "docs" / "contract.md").read_text("utf-8")
-_FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def blocks(language: str) -> list[str]:
-    return [body for named, body in _FENCE.findall(PAGE) if named == language]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +41,7 @@ def commands(text: str) -> list[list[str]]:
 
 
 def test_the_commands_of_the_first_example_run(shop: Shop) -> None:
-    (text,) = blocks("shell")
+    (text,) = blocks(PAGE, "shell")
     names = []
     for words in commands(text):
         names += words
@@ -73,7 +69,7 @@ def test_every_key_of_the_file_is_explained() -> None:
 
 
 def _file() -> str:
-    (text,) = [block for block in blocks("yaml") if block.startswith("version:")]
+    (text,) = [block for block in blocks(PAGE, "yaml") if block.startswith("version:")]
     return text
 
 
@@ -92,11 +88,11 @@ def test_what_the_screen_shows_is_what_the_page_shows(shop: Shop) -> None:
         process.call(Call(ago=ago, tool="render_dashboard", inner=(render,)))
     process.flush()
     shop.sql("ALTER TABLE fct_orders DROP COLUMN status")
-    assert shop.run("check").stdout == next(block for block in blocks("text") if "BROKEN" in block)
+    assert shop.run("check").stdout == next(block for block in blocks(PAGE, "text") if "BROKEN" in block)
 
 
 def test_the_mistake_that_is_shown_is_told_so(shop: Shop) -> None:
-    (shown,) = [block.strip() for block in blocks("text") if "acepted" in block]
+    (shown,) = [block.strip() for block in blocks(PAGE, "text") if "acepted" in block]
     text = shop.contract.read_text("utf-8").replace("accepted_values: [garden", "acepted_values: [garden")
     shop.contract.write_text(text)
     told = shop.run("check", "--no-tools").stderr.strip().removeprefix("context-telemetry: ")
@@ -106,7 +102,7 @@ def test_the_mistake_that_is_shown_is_told_so(shop: Shop) -> None:
 def test_the_ci_workflow_comments_what_a_pull_request_changes_and_fails_when_the_contract_is_broken(
     shop: Shop,
 ) -> None:
-    (text,) = [block for block in blocks("yaml") if block.startswith("name:")]
+    (text,) = [block for block in blocks(PAGE, "yaml") if block.startswith("name:")]
     steps = yaml.safe_load(text)["jobs"]["contract"]["steps"]
     (diff, check) = [
         words

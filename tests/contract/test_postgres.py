@@ -133,7 +133,7 @@ class Server:
         ).returncode:
             assert self.running.poll() is None, (self.folder / "log").read_text()
             assert time.monotonic() < deadline, (self.folder / "log").read_text()
-            time.sleep(0.05)
+            time.sleep(0.05)  # between two looks at whether it answers
 
     def stop(self) -> None:
         if self.running is not None:

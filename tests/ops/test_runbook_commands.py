@@ -197,7 +197,7 @@ def _has_said(machine: Machine, event: str) -> None:
         f'"{event}"' in path.read_text("utf-8") for path in machine.state_dir.rglob("events-*.jsonl")
     ):
         assert time.monotonic() < deadline, f"nobody has said {event}"
-        time.sleep(0.2)
+        time.sleep(0.2)  # between two looks at the files
 
 
 def _contract_accepted(machine: Machine) -> None:

@@ -108,7 +108,7 @@ def every(place: Place, options: Options, seconds: float, *, as_json: bool) -> N
             print(line, flush=True)
             # A round that took longer skips those that it missed.
             due = max(due + seconds, time.monotonic())
-            time.sleep(max(0.0, due - time.monotonic()))
+            time.sleep(max(0.0, due - time.monotonic()))  # the pace that `--every` asks for
 
 
 def _looked(checker: Checker) -> Checked:
