@@ -30,6 +30,7 @@ from context_telemetry.observe.recorder import heard
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any] | staticmethod[Any, Any]")
 
 _MARK = "__context_telemetry__"
+_blank: Callable[[type[Operation]], Operation] = object.__new__
 
 
 class Follower(Protocol):
@@ -129,7 +130,8 @@ class _Observer:
                 attributes = {**attributes, **extra}
             if plan.span_name is not None:
                 span_name = plan.span_name(attributes)
-            op = Operation.of_call(by, name, attributes, span_name, plan.protocol, context, running)
+            op = _blank(Operation)
+            op.begin(by, name, attributes, span_name, None, plan.protocol, context, running)
             if self.inner_mark:
                 op.pending = self.key
         except Exception as error:

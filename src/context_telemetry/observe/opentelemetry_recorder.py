@@ -78,32 +78,27 @@ class OpenTelemetryRecorder:
         )
 
     def finish(self, op: Operation) -> None:
-        span = op.span
+        span, ended = op.span, op.start_ns + op.duration_ns
         try:
-            self._tell(op, span)
-            self._count(op, span)
+            if span.is_recording():
+                # Only what was not known when it began: setting an attribute again costs as much as setting it.
+                attributes, began = op.attributes, op.started_with
+                if tuple(islice(attributes.values(), len(began))) == began:
+                    attributes = dict(islice(attributes.items(), len(began), None))
+                span.set_attributes(attributes)
+                if op.error_type is not None and op.marks_error:
+                    span.set_status(ERROR)
+            self.count(op, span, ended)
         finally:
             if not op.adopted:
-                span.end(op.start_ns + op.duration_ns)
+                span.end(ended)
 
-    def _tell(self, op: Operation, span: Span) -> None:
-        """Let ``span`` say what was not known when it began."""
-        if not span.is_recording():
-            return
-        # Only what is new: setting an attribute again costs as much as setting it.
-        attributes, began = op.attributes, op.started_with
-        if tuple(islice(attributes.values(), len(began))) == began:
-            span.set_attributes(dict(islice(attributes.items(), len(began), None)))
-        else:
-            span.set_attributes(attributes)
-        if op.error_type is not None and op.marks_error:
-            span.set_status(ERROR)
-
-    def _count(self, op: Operation, span: Span) -> None:
+    def count(self, op: Operation, span: Span, ended: int) -> None:
+        """Count a finished operation, where anybody counts."""
         if self._metered or _metrics_globals._METER_PROVIDER is not None:
             took = op.duration_ns
             exemplar = span if took >= QUICK_NS or op.outcome != "ok" else None
-            self._points.count(op.attributes, took / 1e9, exemplar, op.start_ns + took)
+            self._points.count(op.attributes, took / 1e9, exemplar, ended)
 
     def shares_spans(self) -> bool:
         own = self._tracer_provider

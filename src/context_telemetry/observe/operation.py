@@ -49,6 +49,7 @@ _NAME, _ENTRY = names.DATAFACE_OPERATION_NAME, names.DATAFACE_ENTRY
 _SURFACE, _OUTCOME = names.DATAFACE_SURFACE, names.DATAFACE_OUTCOME
 _PAYLOAD_KINDS = names.PAYLOAD_KINDS
 _SIZE, _KIND = names.DATAFACE_PAYLOAD_SIZE, names.DATAFACE_PAYLOAD_KIND
+_LIMIT = names.DATAFACE_PAYLOAD_LIMIT
 _NOTHING: Mapping[str, Any] = {}
 # Names, also qualified ones, lists and globs, but neither statements nor connection strings.
 _OBJECT_NAME = re.compile(r"[\w.$*?\[\],|-]{1,128}")
@@ -146,25 +147,9 @@ class Operation:
         if kind is not None:
             self.kind = kind
         by = recorder.active()
-        self._begin(by, name, attributes, span_name, surface, protocol, context, parent, start, span)
+        self.begin(by, name, attributes, span_name, surface, protocol, context, parent, start, span)
 
-    @classmethod
-    def of_call(
-        cls,
-        by: Recorder,
-        name: str,
-        attributes: Mapping[str, AttributeValue],
-        span_name: str | None,
-        protocol: str,
-        context: Context,
-        parent: Operation | None,
-    ) -> Operation:
-        """``Operation(name, attributes, span_name=...)``, for what makes many: passing keywords takes a third of it."""
-        op = object.__new__(cls)
-        op._begin(by, name, attributes, span_name, None, protocol, context, parent, None, None)
-        return op
-
-    def _begin(
+    def begin(
         self,
         by: Recorder,
         name: str | None,
@@ -174,9 +159,13 @@ class Operation:
         protocol: str,
         context: Context,
         parent: Operation | None,
-        start: int | None,
-        span: Span | None,
+        start: int | None = None,
+        span: Span | None = None,
     ) -> None:
+        """Make an operation of an object that is none yet, as ``Operation(name, attributes, span_name=...)`` does.
+
+        For what makes many: passing keywords takes a third of it.
+        """
         # What every operation reads, as above: Python takes three times as long for what only the class has.
         self._outer_entry = self._payload = self._given = self.client = self.error_type = None
         self._finished = self._told = self.held = False
@@ -398,8 +387,15 @@ class Operation:
 
     def _conclude(self) -> None:
         attributes = self.attributes
-        if self._payload is not None:
-            self._conclude_payload(self._payload)
+        payload = self._payload
+        if payload is not None:
+            size, kind, static = payload
+            attributes[_SIZE], attributes[_KIND] = size, kind
+            limit = recorder.limits().budget(kind, self.client or "other", static)
+            if limit is not None:
+                attributes[_LIMIT] = limit
+                if size > limit:
+                    self.degraded("payload_over_budget")
         if self._told:
             self._conclude_what_was_told(attributes)
         if self._outer_entry is None and (self._given or fingerprint.standing):
@@ -454,15 +450,6 @@ class Operation:
         self.attributes[names.DATAFACE_STALENESS_LAYER] = layer
         if promise is not None:
             self.attributes[names.DATAFACE_STALENESS_LIMIT] = promise
-
-    def _conclude_payload(self, payload: tuple[int, str, bool]) -> None:
-        size, kind, static = payload
-        self.attributes[_SIZE], self.attributes[_KIND] = size, kind
-        limit = recorder.limits().budget(kind, self.client or "other", static)
-        if limit is not None:
-            self.attributes[names.DATAFACE_PAYLOAD_LIMIT] = limit
-            if size > limit:
-                self.degraded("payload_over_budget")
 
 
 def object_name(asked: str) -> str:

@@ -173,12 +173,14 @@ class Points:
         if self._unpack is not None:
             self.count_later((None, dict(attributes), duration, exemplar, ended))
             return
-        row = self._row(attributes)
+        shape = self._shapes.get(tuple(attributes))  # `_row`, in line
+        row = None if shape is None else shape.rows.get(shape.decisive(attributes))
         if row is None:
             self._record_now((None, attributes, duration, exemplar, ended))
             return
-        self._queue.append((row, row.values(attributes), duration, exemplar, ended))
-        if len(self._queue) >= _MANY:
+        queue = self._queue
+        queue.append((row, row.values(attributes), duration, exemplar, ended))
+        if len(queue) >= _MANY:
             self._crowded()
 
     def count_later(self, record: Any) -> None:

@@ -136,7 +136,7 @@ class OwnedRecorder(OpenTelemetryRecorder):
         if self._light_points is not None:
             self._light_points.count_later(span)
         else:
-            self._count(op, span)
+            self.count(op, span, span.ended_ns)
         if is_recorded and self._late:
             self._show_late(span)
 
