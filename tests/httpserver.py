@@ -72,12 +72,20 @@ class Server:
 
 @contextmanager
 def serving(
-    project: Path, log: Path, *, observed: bool = True, env: Mapping[str, str] | None = None
+    project: Path,
+    log: Path,
+    *,
+    observed: bool = True,
+    env: Mapping[str, str] | None = None,
+    dft: Sequence[str] = (),
 ) -> Iterator[Server]:
-    """`dft serve` of the installed release in ``project``, stopped at the end as a service manager stops it."""
+    """`dft serve` of the installed release in ``project``, stopped at the end as a service manager stops it.
+
+    ``dft`` is the command that takes its arguments in place of `dft`, observed or not by itself.
+    """
     port = _free_port()
-    serve: Sequence[str] = [driver.plain()[0], "serve", "--host", "127.0.0.1", "--port", str(port)]
-    command = driver.observed(serve) if observed else serve
+    serve: Sequence[str] = [*(dft or driver.plain()[:1]), "serve", "--host", "127.0.0.1", "--port", str(port)]
+    command = driver.observed(serve) if observed and not dft else serve
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def test_status_of_troubled_traffic_exits_1_and_fits_a_narrow_terminal(shop: Sho
     lines = done.stdout.splitlines()
     assert done.returncode == 1
     assert max(map(len, lines)) <= 80
-    assert len(lines) <= 27
+    assert len(lines) <= 32
     assert "\x1b" not in done.stdout
     for words in ("UNHEALTHY", "degraded_ratio", "140 KB/50 KB", "3 min ago", shown["substituted"][:8]):
         assert words in done.stdout
@@ -114,8 +115,8 @@ def test_the_status_document_keeps_its_schema(shop: Shop) -> None:
     found = asked(shop, "status")
     assert found["schema"] == "context-telemetry.status/1"
     assert sorted(found) == [
-        "ages", "artifacts", "checks", "cut_lines", "durations", "exit_code", "folder", "generated_at", "indicators",
-        "payloads", "processes", "project", "reason", "reasons", "schema", "served", "since", "state",
+        "ages", "artifacts", "checks", "cut_lines", "durations", "errors", "exit_code", "folder", "generated_at",
+        "indicators", "payloads", "processes", "project", "reason", "reasons", "schema", "served", "since", "state",
         "traffic", "unreadable", "window_seconds",
     ]  # fmt: skip
     assert (found["state"], found["exit_code"], found["window_seconds"]) == ("unhealthy", 1, 3600.0)
@@ -124,6 +125,12 @@ def test_the_status_document_keeps_its_schema(shop: Shop) -> None:
     assert sorted(found["indicators"][0]) == [
         "bad", "component", "count", "detail", "limit", "measures", "minimum", "name", "notices", "severity", "state",
         "surface", "too_few", "unit", "value",
+    ]  # fmt: skip
+    assert sorted(found["errors"][0]) == [
+        "count", "error", "first", "last", "pids", "surface", "targets", "trace_id",
+    ]  # fmt: skip
+    assert sorted(found["processes"][0]) == [
+        "began", "calls", "clients", "ended", "first", "instance", "last", "not_ok", "pid", "release", "surfaces",
     ]  # fmt: skip
     assert sorted(found["reasons"][0]) == [
         "count", "first", "last", "pids", "reason", "surface", "trace_id", "what_to_do",
@@ -166,7 +173,9 @@ def test_checks_stand_in_a_line_of_their_own_below_what_calls_met(shop: Shop) ->
     lines = ct(shop, "status", columns=None).stdout.splitlines()
     (told,) = [line for line in lines if line.startswith("3 checks")]
     assert "3 not well: schema_drift" in told
-    assert [line for line in lines if "schema_drift" in line] == [told]
+    (row,) = [line for line in lines if "schema_drift" in line and line != told]
+    assert row.startswith("✗  checks_failing")
+    assert row.endswith("  3 of 3 checks: schema_drift")
     found = asked(shop, "status")
     assert [each["reason"] for each in found["reasons"]] == ["source_substituted"]
     assert (found["checks"]["count"], found["checks"]["reasons"]) == (3, ["schema_drift"])
@@ -247,46 +256,341 @@ def test_a_reason_says_how_it_is_accepted_on_every_screen_that_shows_it(shop: Sh
             "dataface.enrichment.lost": 4,
         },
     )
+    for what in ("dbt_manifest", "shop", "shop.main.fct_orders", "shop.main.dim_customers"):
+        process.event(
+            names.EVENT_DATAFACE_DEGRADATION,
+            {
+                names.DATAFACE_DEGRADATION_REASON: "enrichment_lost",
+                names.DATAFACE_DEGRADATION_STATE: "began",
+                names.DATAFACE_DEGRADATION_OBJECT: what,
+            },
+        )
     process.state()
     process.flush()
     wanted = f"delete {shop.folder / 'enrichment.json'}"
     for command in (("status",), ("trace", trace_id), ("doctor",)):
         assert wanted in ct(shop, *command, columns=None).stdout
+    for screen in ("status", "doctor"):
+        told = ct(shop, screen, columns=None).stdout
+        (line,) = [each for each in told.splitlines() if "fct_orders" in each]
+        assert "shop.main.fct_orders, shop.main.dim_customers" in line
 
 
-def test_the_hint_at_more_reasons_is_a_command_that_lists_their_calls(shop: Shop) -> None:
-    met = (
-        "charts_failed", "face_unreadable", "manifest_stale", "object_unknown",
-        "prompt_section_missing", "result_stale", "source_substituted",
-    )  # fmt: skip
-    process = Process(shop.folder)
-    for number, reason in enumerate(met):
-        for _ in range(len(met) - number):
-            process.call(Call(outcome="degraded", reasons=(reason,), ago=5000.0))
-    process.state()
-    process.flush()
-    options = ("--since", "90min", "--project", str(shop.root))
-    lines = ct(shop, "status", *options, columns=None).stdout.splitlines()
-    (said,) = [number for number, line in enumerate(lines) if line.startswith("and 2 more")]
-    named = lines[said].partition(": ")[2].split(", ")
-    assert named == ["result_stale", "source_substituted"]
-    program, *arguments = shlex.split(lines[said + 1])
+def process_lines(shop: Shop, columns: int | None) -> list[str]:
+    lines = ct(shop, "status", columns=columns).stdout.splitlines()
+    (head,) = [number for number, line in enumerate(lines) if line.startswith("process ")]
+    return lines[head + 1 :]
+
+
+def record_processes(shop: Shop, count: int) -> None:
+    """So many that served, the later ones longer ago; one that nobody called, just now; and a sick one."""
+    for number in range(count):
+        process = Process(shop.folder, pid=5000 + number, release="0.3.1", seed=number)
+        process.call(healthy(60.0 + number, client="claude_code"))
+        process.flush()
+    idle = Process(shop.folder, pid=4000, release="0.1.2", seed=98)
+    idle.call(Call(ago=1.0, operation="manifest.load", method="", attributes={"dataface.entry": False}))
+    idle.flush()
+    sick = Process(shop.folder, pid=4001, release="0.2.0", seed=99)
+    sick.call(substituted(600.0))
+    sick.flush()
+
+
+def test_the_sick_processes_come_first_and_those_that_nobody_called_last(shop: Shop) -> None:
+    record_processes(shop, 3)
+    pids = [line.split()[0] for line in process_lines(shop, 100)[:5]]
+    assert pids == ["4001", "5000", "5001", "5002", "4000"]
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_processes_without_a_line_are_told_apart_and_a_command_lists_them(shop: Shop, columns: int) -> None:
+    record_processes(shop, 9)
+    lines = process_lines(shop, columns)
+    assert [line.split()[0] for line in lines[:8]] == ["4001", *(str(5000 + number) for number in range(7))]
+    assert lines[8] == "and 3 more processes: 2 mcp claude_code on 0.3.1, 1 no calls on 0.1.2"
+    assert max(map(len, lines)) <= columns
+    program, *arguments = shlex.split(lines[9])
     assert program == "context-telemetry"
-    assert "90min" in arguments
-    listed = asked(shop, *arguments)["calls"]
-    assert [call["reasons"] for call in listed] == [[named[0]]] * 2
+    found = json.loads(ct(shop, *arguments).stdout)
+    assert len(found["processes"]) == 11
 
 
-def test_a_share_of_too_few_is_not_shown_as_fine(shop: Shop) -> None:
+def test_one_process_more_than_are_shown_has_a_line_in_place_of_the_hint(shop: Shop) -> None:
+    record_processes(shop, 7)
+    lines = process_lines(shop, 100)
+    assert [line.split()[0] for line in lines[:9]] == [
+        "4001", *(str(5000 + number) for number in range(7)), "4000",
+    ]  # fmt: skip
+    assert not [line for line in lines if "more processes" in line]
+
+
+MANY = (
+    "resource_unknown", "charts_failed", "face_unreadable", "manifest_stale", "object_unknown", "result_stale",
+    "prompt_section_missing", "handle_outlived_file", "source_substituted", "payload_over_budget", "failure_cached",
+)  # fmt: skip
+"""Reasons by how many calls met them, the most first."""
+
+
+def record_many_reasons(shop: Shop) -> None:
     process = Process(shop.folder)
-    for _ in range(3):
-        process.call(Call(outcome="failed", attributes={"error.type": "tool_error"}))
+    for number, reason in enumerate(MANY):
+        for _ in range(len(MANY) - number):
+            process.call(Call(outcome="degraded", reasons=(reason,), ago=60.0))
     process.state()
     process.flush()
-    done = ct(shop, "status")
+
+
+def told_reasons(lines: list[str]) -> list[str]:
+    start = next(number for number, line in enumerate(lines) if line.startswith("reason "))
+    table = [line.split()[0] for line in lines[start + 1 : start + 1 + len(MANY)] if line.strip()]
+    return [each for each in table if each in MANY]
+
+
+def on_terminal(shop: Shop, *arguments: str, lines: int, columns: int = 100, until: str = "") -> str:
+    """What the command writes to a terminal of this size; with ``until``, it is interrupted once it wrote that."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    kept = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+    started = subprocess.Popen(
+        [sys.executable, "-m", "context_telemetry.cli", *arguments],
+        cwd=shop.root,
+        env={**kept, "CONTEXT_TELEMETRY_STATE_DIR": str(shop.state), "TERM": "xterm", "NO_COLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+        close_fds=True,
+    )
+    os.close(theirs)
+    late = threading.Timer(
+        60.0, started.kill
+    )  # so that a command that goes on ends the test, and not the day
+    late.start()
+    written = b""
+    with contextlib.suppress(OSError):  # of a terminal that nobody has open any more
+        while chunk := os.read(ours, 65_536):
+            written += chunk
+            if until and until.encode() in written:
+                break
+    if until:
+        started.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):
+            while os.read(ours, 65_536):
+                pass
+    started.wait(60)
+    late.cancel()
+    os.close(ours)
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written.decode()).replace("\r\n", "\n")
+
+
+def test_what_one_repair_ends_stands_first_and_what_is_piped_has_every_reason(shop: Shop) -> None:
+    record_many_reasons(shop)
+    found = told_reasons(ct(shop, "status", columns=None).stdout.splitlines())
+    assert sorted(found) == sorted(MANY)
+    assert found[:5] == [
+        "handle_outlived_file", "source_substituted", "face_unreadable", "manifest_stale", "result_stale",
+    ]  # fmt: skip
+    assert found[-1] == "payload_over_budget"
+
+
+def test_a_terminal_has_as_many_reasons_as_it_has_room_for_and_a_command_for_the_rest(shop: Shop) -> None:
+    record_many_reasons(shop)
+    options = ("--since", "90min", "--project", str(shop.root))
+    high = on_terminal(shop, "status", *options, lines=60).splitlines()
+    assert sorted(told_reasons(high)) == sorted(MANY)
+    low = on_terminal(shop, "status", *options, lines=24, columns=200).splitlines()
+    shown = told_reasons(low)
+    assert 5 <= len(shown) < len(MANY)
+    assert shown == told_reasons(high)[: len(shown)]
+    (said,) = [
+        number for number, line in enumerate(low) if line.startswith(f"and {len(MANY) - len(shown)} more")
+    ]
+    assert sorted([*shown, *low[said].partition(": ")[2].split(", ")]) == sorted(MANY)
+    program, *arguments = shlex.split(low[said + 1])
+    assert program == "context-telemetry"
+    assert arguments[-2:] == ["|", "cat"]
+    assert sorted(told_reasons(ct(shop, *arguments[:-2], columns=None).stdout.splitlines())) == sorted(MANY)
+
+
+def test_a_watch_that_has_no_room_for_all_says_how_much_is_below(shop: Shop) -> None:
+    record_many_reasons(shop)
+    low = on_terminal(shop, "status", "--watch", lines=20, until="below: ")
+    assert re.search(r"\.\.\. \d+ more lines below: ", low)
+    assert len(low.strip().splitlines()) <= 20
+    assert " below: " not in on_terminal(shop, "status", "--watch", lines=60, until="(Dataface")
+
+
+@pytest.mark.parametrize("columns", [None, 80])
+def test_a_share_of_too_few_is_not_shown_as_fine(shop: Shop, columns: int | None) -> None:
+    process = Process(shop.folder)
+    for number in range(3):
+        process.call(Call(ago=30.0 + number, outcome="failed", attributes={"error.type": "tool_error"}))
+    for number in range(3):
+        process.call(healthy(60.0 + number))
+    process.state()
+    process.flush()
+    done = ct(shop, "status", columns=columns)
     assert done.returncode == 0
+    assert "~  failed_ratio" in done.stdout
     assert "too few to judge: 3 of 10" in done.stdout
     assert "calls are answered" not in done.stdout
+
+
+def test_where_nothing_was_answered_the_screen_is_no_green_one_and_says_what_failed(shop: Shop) -> None:
+    process = Process(shop.folder)
+    ids = [
+        process.call(Call(ago=ago, tool=tool, outcome="failed", attributes={"error.type": "tool_error"}))
+        for ago, tool in ((50.0, "execute_query"), (40.0, "execute_query"), (30.0, "render_dashboard"))
+    ]
+    process.state()
+    process.flush()
+    done = ct(shop, "status", columns=None)
+    assert done.returncode == 3
+    assert "too few to judge: 3 of 10" in done.stdout
+    assert reason_rows(shop, None)[1] == [
+        "tool_error", "3", "30", "s", "ago", ids[-1][:8],
+        "open", "the", "trace:", "execute_query,", "render_dashboard",
+    ]  # fmt: skip
+    for untrue in ("answers are whole", "what is asked for exists", "descriptions are kept"):
+        assert untrue not in done.stdout
+    assert "everything is recorded" in done.stdout
+    (error,) = asked(shop, "status")["errors"]
+    assert (error["error"], error["count"], error["targets"]) == (
+        "tool_error", 3, ["execute_query", "render_dashboard"],
+    )  # fmt: skip
+
+
+def test_a_project_file_that_cannot_be_parsed_is_named_with_its_line(shop: Shop) -> None:
+    shop.record_health()
+    assert "!" not in ct(shop, "status", columns=None).stdout
+    (shop.root / "dataface.yml").write_text("sources: [\n", encoding="utf-8")
+    (told,) = [line for line in ct(shop, "status", columns=None).stdout.splitlines() if line.startswith("!")]
+    assert told.startswith("! dataface.yml:2: ")
+    found = doctors_word(shop, "project")
+    assert (found["state"], found["advice"].startswith("dataface.yml:2: ")) == ("wrong", True)
+
+
+def test_no_tick_is_shown_that_a_reason_on_the_screen_denies(shop: Shop) -> None:
+    process = Process(shop.folder)
+    process.call(healthy(60.0))
+    process.state()
+    process.flush()
+    well = ct(shop, "status", columns=None).stdout
+    said = {each.name: each.good for each in INDICATORS}
+    for reason, denied in (
+        ("manifest_missing", ("manifest_stale", "enrichment_lost")),
+        ("schema_drift", ("resolution_failures", "unknown_references")),
+        ("payload_over_budget", ("payload_p95",)),
+    ):
+        process.call(Call(outcome="degraded", reasons=(reason,)))
+        process.flush()
+        ill = ct(shop, "status", columns=None).stdout
+        (open_,) = [line for line in ill.splitlines() if line.startswith("- left open by what is above: ")]
+        for name in denied:
+            assert said[name] in well
+            assert said[name] not in ill
+            assert name in open_
+
+
+def test_what_has_bad_ones_within_its_limit_is_told_as_that(shop: Shop) -> None:
+    process = Process(shop.folder)
+    for number in range(19):
+        process.call(healthy(60.0 + number))
+    process.call(Call(outcome="failed", attributes={"error.type": "tool_error"}))
+    process.state()
+    process.flush()
+    told = ct(shop, "status", columns=None).stdout
+    assert "within their limits: failed_ratio mcp 5 % of 20 %" in told
+    assert "calls are answered" not in told
+
+
+def test_what_a_call_may_have_several_of_is_told_for_each_call_and_not_in_percent(shop: Shop) -> None:
+    process = Process(shop.folder)
+    process.call(
+        Call(
+            surface="agent",
+            operation="agent.turn",
+            outcome="degraded",
+            reasons=("object_unknown",),
+            attributes={names.DATAFACE_CATALOG_UNRESOLVED: 2},
+        )
+    )
+    process.state()
+    process.flush()
+    (row,) = [
+        line
+        for line in ct(shop, "status", columns=None).stdout.splitlines()
+        if line[3:].startswith("resolution_failures")
+    ]
+    assert row.split()[:7] == ["?", "resolution_failures", "agent", "2", "per", "call", "0.2"]
+    (found,) = [
+        each
+        for each in asked(shop, "status")["indicators"]
+        if (each["name"], each["surface"]) == ("resolution_failures", "agent")
+    ]
+    assert (found["unit"], found["value"], found["limit"]) == ("per_call", 2.0, 0.2)
+
+
+def test_every_row_beyond_its_limit_has_something_in_its_last_column(shop: Shop) -> None:
+    process = Process(shop.folder)
+    for reason in ("profile_stale", "enrichment_lost", "failure_cached"):
+        process.call(Call(outcome="degraded", reasons=(reason,)))
+    process.call(
+        Call(
+            operation="check.run",
+            method="",
+            surface="cli",
+            outcome="failed",
+            attributes={"error.type": "OSError"},
+        )
+    )
+    process.state()
+    process.flush()
+    lines = ct(shop, "status", columns=None).stdout.splitlines()
+    told = {line.split()[1]: line for line in lines if line.startswith("✗")}
+    for name, words in (
+        ("profile_stale", "1 of 3"),
+        ("enrichment_lost", "1 of 3"),
+        ("result_stale", "failure_cached 1"),
+        ("checks_failing", "1 of 1 check"),
+    ):
+        assert told[name].endswith(f"  {words}")
+
+
+def test_the_size_of_an_agents_turn_is_what_its_model_was_given(shop: Shop) -> None:
+    process = Process(shop.folder)
+    process.call(
+        Call(
+            surface="agent", operation="agent.turn", method="", client="other",
+            attributes={names.DATAFACE_CONVERSATION_SIZE: 112_000},
+        )
+    )  # fmt: skip
+    process.state()
+    process.flush()
+    assert "112 KB" in ct(shop, "status", columns=None).stdout
+    found = asked(shop, "status")
+    assert found["traffic"][0]["largest_payload"] == {"bytes": 112_000, "limit": None}
+    assert [(each["name"], each["largest"]) for each in found["payloads"]] == [("conversation", 112_000.0)]
+
+
+def test_a_process_is_as_old_as_its_beginning_and_says_when_it_ended(shop: Shop) -> None:
+    for pid in (77, 78, 79):
+        process = Process(shop.folder, pid=pid, seed=pid)
+        process.state(ago=1200.0)
+        process.call(healthy(60.0))
+        if pid == 78:
+            process.state(phase="ended", ago=50.0)
+        process.flush()
+    told = {line.split()[0]: " ".join(line.split()) for line in process_lines(shop, None) if line.split()}
+    assert "20 min ago 1 min ago 1 0" in told["77"]
+    assert "20 min ago ended 50 s ago 1 0" in told["78"]
+    found = {each["pid"]: each for each in asked(shop, "status")["processes"]}
+    assert (found[77]["ended"], found[78]["ended"] is None) == (None, False)
+    assert found[77]["began"] < found[77]["first"]
 
 
 def test_a_process_that_waits_for_its_first_call_is_named(shop: Shop) -> None:
@@ -335,8 +639,21 @@ def test_a_wrong_setting_of_a_process_that_waits_is_all_that_is_judged(shop: Sho
     Process(shop.folder, pid=77).state(errors=1, places={"settings": 1})
     done = ct(shop, "status")
     assert done.returncode == 1
-    assert "see stderr of process 77" in done.stdout
+    assert "restart process 77, see its stderr" in done.stdout
     assert "degraded_ratio" not in done.stdout
+
+
+def test_a_wrong_setting_is_over_with_its_process_once_it_is_repaired(shop: Shop) -> None:
+    process = Process(shop.folder, pid=77)
+    process.state(errors=1, places={"settings": 1}, ago=180.0)
+    process.call(healthy(60.0))
+    process.flush()
+    assert ct(shop, "status").returncode == 1
+    process.state(phase="ended", errors=1, places={"settings": 1}, ago=30.0)
+    done = ct(shop, "status")
+    assert (done.returncode, "settings are in effect" in done.stdout) == (0, True)
+    assert "process 77" in ct(shop, "doctor", columns=None).stdout
+    assert "1 wrong setting, named on its standard error\n" in ct(shop, "doctor", columns=None).stdout
 
 
 def test_a_window_without_traffic_says_when_something_was_written_last(shop: Shop) -> None:

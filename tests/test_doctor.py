@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import importlib.metadata
 import json
 from collections.abc import Iterator
@@ -10,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from otlp_files import Process
 
 from context_telemetry.cli import doctor
 from context_telemetry.cli.owned import owned
+from context_telemetry.cli.recorded import recorded
 from context_telemetry.instrumentation import instrumentor
 from context_telemetry.instrumentation.hooks import Hook, version
 from context_telemetry.ops import build
@@ -50,6 +53,35 @@ def test_a_release_that_nobody_knows_is_tried_with_the_newest_rows(
     assert f"newer than {instrumentor.NEWEST}" in found["installed", "dataface"]["advice"]
     assert found["hooks", "hook points"]["state"] == "ok"
     assert ("hooks", "absent") not in found
+    assert (found["hooks", "new"]["state"], found["hooks", "new"]["found"]) == (
+        "ok",
+        f"no command, tool or function that {instrumentor.NEWEST} has not",
+    )
+
+
+@pytest.mark.skipif(
+    instrumentor.installed_release() != instrumentor.NEWEST,
+    reason="the newest rows are those of the newest release",
+)
+def test_what_it_has_that_no_row_knows_is_told_by_name(
+    newer: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main = importlib.import_module("dataface.cli.main")
+    handlers = importlib.import_module("dataface.ai.tools").TOOL_HANDLERS
+    api = importlib.import_module("dataface.agent_api")
+
+    def forecast() -> None:
+        """A function of the future."""
+
+    monkeypatch.setattr(main.app, "registered_commands", [*main.app.registered_commands])
+    main.app.command("forecast")(forecast)
+    monkeypatch.setitem(handlers, "forecast", forecast)
+    monkeypatch.setattr(api, "forecast", forecast, raising=False)
+    monkeypatch.setattr(api, "__all__", [*api.__all__, "forecast"])
+    came = told(capsys)["hooks", "new"]
+    assert came["state"] == "note"
+    assert came["found"].splitlines() == ["dft forecast", "tool forecast", "dataface.agent_api:forecast"]
+    assert came["advice"].startswith("new: no row knows them")
 
 
 def test_what_has_vanished_from_it_and_what_has_changed_is_told_by_id(
@@ -100,6 +132,26 @@ def test_a_surface_that_is_none_is_named_with_those_that_are(
     said = told(capsys)["telemetry", "settings"]
     assert said["state"] == "wrong"
     assert "CONTEXT_TELEMETRY_SURFACE: 'desktop' is not one of agent, cli, dashboard, ide" in said["found"]
+
+
+def test_the_last_word_on_descriptions_counts_though_a_younger_process_spoke_before_it(
+    tmp_path: Path,
+) -> None:
+    server, command = Process(tmp_path, pid=11), Process(tmp_path, pid=12)
+    for process, ago, described in ((server, 90.0, 7), (command, 60.0, 7), (server, 30.0, 5)):
+        process.event(
+            "dataface.enrichment.changed",
+            {
+                "dataface.enrichment.columns.described": described,
+                "dataface.enrichment.columns.total": 9,
+                "dataface.enrichment.lost": 7 - described,
+            },
+            ago=ago,
+        )
+    (said,) = [check for check in recorded(tmp_path) if check.name == "descriptions"]
+    assert said.state == "note"
+    assert said.found.startswith("on 5 of 9 columns, ")
+    assert said.advice.startswith("2 of a former manifest are gone")
 
 
 def test_owners_that_are_not_filled_in_show_and_are_wrong_in_a_production_profile(tmp_path: Path) -> None:

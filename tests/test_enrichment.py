@@ -60,11 +60,22 @@ class Watched:
     def events(self, name: str) -> list[dict[str, Any]]:
         return [attributes for event, attributes in self._memory.events if event == name]
 
-    def degradations(self) -> list[str]:
+    def degradations(self, what: str = "dbt_manifest") -> list[str]:
         return [
             event["dataface.degradation.state"]
             for event in self.events("dataface.degradation")
             if event["dataface.degradation.reason"] == "enrichment_lost"
+            and event["dataface.degradation.object"] == what
+        ]
+
+    @property
+    def named(self) -> list[str]:
+        """Everything that was ever said to have lost descriptions, but for the manifest itself."""
+        return [
+            event["dataface.degradation.object"]
+            for event in self.events("dataface.degradation")
+            if event["dataface.degradation.state"] == "began"
+            and event["dataface.degradation.object"] != "dbt_manifest"
         ]
 
 
@@ -158,6 +169,48 @@ def test_a_source_without_a_type_is_not_that_of_a_manifest_without_an_adapter(
     assert "dataface.catalog.source" not in event
 
 
+def test_each_model_that_lost_a_description_is_named_until_it_has_it_again(watched: Watched) -> None:
+    customers = "model.shop.dim_customers"
+    watched.take()
+    assert watched.named == []
+    watched.take(undescribe_a_column)
+    assert watched.named == ["shop.main.fct_orders"]
+    watched.take(lambda nodes: nodes[customers].update(description=""))
+    assert watched.named == ["shop.main.fct_orders", "shop.main.dim_customers"]
+    watched.take(describe_it_again)
+    assert watched.degradations("shop.main.fct_orders") == ["began", "cleared"]
+    assert watched.degradations("shop.main.dim_customers") == ["began"]
+    assert watched.degradations() == ["began"]
+
+
+def test_another_model_that_takes_the_place_of_the_first_is_named_though_the_number_is_the_same(
+    watched: Watched,
+) -> None:
+    watched.take()
+    watched.take(undescribe_a_column)
+    watched.take(
+        both(describe_it_again, lambda nodes: nodes["model.shop.dim_customers"].update(description=""))
+    )
+    assert watched.degradations("shop.main.fct_orders") == ["began", "cleared"]
+    assert watched.named[1:] == ["shop.main.dim_customers"]
+
+
+def test_so_many_models_are_named_and_all_of_them_counted(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enrichment, "_MOST_NAMED", 2)
+
+    def forget_all(nodes: dict[str, Any]) -> None:
+        for node in nodes.values():
+            node.update(description="", columns={})
+
+    models = sum(node["resource_type"] == "model" for node in watched.content["nodes"].values())
+    watched.take()
+    watched.take(forget_all)
+    assert models > len(watched.named) == 2
+    assert watched.events("dataface.enrichment.changed")[-1]["dataface.enrichment.lost"] > models
+
+
 def test_another_project_that_lost_nothing_clears_nothing_and_one_that_is_left_holds_nothing(
     watched: Watched, project: Path
 ) -> None:
@@ -168,7 +221,7 @@ def test_another_project_that_lost_nothing_clears_nothing_and_one_that_is_left_h
     for consumer in manifest_watch.consumers:
         consumer.leave(watched.root)
     assert not watched.lost
-    assert watched.degradations() == ["began", "cleared"]
+    assert watched.degradations() == watched.degradations("shop.main.fct_orders") == ["began", "cleared"]
     assert list(enrichment._projects) == [project]
 
 
@@ -259,7 +312,7 @@ def test_whoever_deletes_the_record_accepts_what_is_there_now(watched: Watched) 
     watched.record.unlink()
     watched.look()
     assert not watched.lost
-    assert watched.degradations() == ["began", "cleared"]
+    assert watched.degradations() == watched.degradations("shop.main.fct_orders") == ["began", "cleared"]
     watched.start()
     watched.take()
     assert not watched.lost
@@ -379,5 +432,8 @@ def test_a_server_carries_the_reason_on_calls_that_load_the_manifest_until_it_is
         for event in events_in(state_dir)
         if event.attributes.get("dataface.degradation.reason") == "enrichment_lost"
     ]
-    assert told == [("dbt_manifest", "began"), ("dbt_manifest", "cleared")]
+    assert told == [
+        ("dbt_manifest", "began"), ("shop.main.fct_orders", "began"),
+        ("dbt_manifest", "cleared"), ("shop.main.fct_orders", "cleared"),
+    ]  # fmt: skip
     assert not list(project.rglob(f"*{enrichment.RECORD}*"))

@@ -17,6 +17,7 @@ from context_telemetry.health import (
     Verdict,
     evaluate,
     how,
+    urgency,
     what_to_do,
 )
 from context_telemetry.health.sums import some
@@ -98,7 +99,8 @@ def test_a_degradation_that_left_the_window_is_over(tmp_path: Path) -> None:
 
 def test_failures_count_from_the_minimum_of_the_objective_on(tmp_path: Path) -> None:
     fail = Call(outcome="failed", attributes={"error.type": "tool_error"})
-    assert state(verdict(recorded(tmp_path / "few", *[fail] * 9)), "failed_ratio") == "healthy"
+    few = verdict(recorded(tmp_path / "few", *[fail] * 9, *[healthy(60.0)] * 9))
+    assert (state(few, "failed_ratio"), few.state) == ("healthy", "healthy")
     assert state(verdict(recorded(tmp_path / "many", *[fail] * 10)), "failed_ratio") == "unhealthy"
 
 
@@ -156,7 +158,62 @@ def test_a_wrong_setting_is_told_from_an_error_and_names_who_said_which(tmp_path
     found = verdict(tmp_path)
     assert state(found, "telemetry_errors") == "healthy"
     assert found.reason == "settings_wrong: a setting is wrong, and not in effect"
-    assert of(found, "settings_wrong").detail == "see stderr of process 77"
+    assert of(found, "settings_wrong").detail == "restart process 77, see its stderr"
+
+
+def test_a_wrong_setting_lasts_as_long_as_a_process_runs_without_it(tmp_path: Path) -> None:
+    for pid in (77, 78):
+        process = Process(tmp_path, pid=pid, now=NOW)
+        process.call(healthy(60.0))
+        process.state(errors=1, places={"settings": 1}, ago=50.0)
+        process.flush()
+    assert of(verdict(tmp_path), "settings_wrong").value == 2.0
+    Process(tmp_path, pid=77, now=NOW).state(phase="ended", errors=1, places={"settings": 1}, ago=40.0)
+    one = of(verdict(tmp_path), "settings_wrong")
+    assert (one.value, one.detail) == (1.0, "restart process 78, see its stderr")
+    Process(tmp_path, pid=78, now=NOW).state(phase="ended", errors=1, places={"settings": 1}, ago=30.0)
+    over = verdict(tmp_path)
+    assert (state(over, "settings_wrong"), over.state) == ("healthy", "healthy")
+
+
+def test_hooks_that_a_process_lacked_count_in_its_window_after_its_end(tmp_path: Path) -> None:
+    process = Process(tmp_path, now=NOW)
+    process.call(healthy(60.0))
+    process.state(phase="ended", failed=1, ago=30.0)
+    process.flush()
+    assert state(verdict(tmp_path), "hooks_lost") == "unhealthy"
+
+
+def lost(process: Process, count: int, *changes: tuple[str, str], ago: float = 60.0) -> None:
+    """What a process says of descriptions: how many are gone, then of which objects that begins or clears."""
+    process.event(names.EVENT_DATAFACE_ENRICHMENT_CHANGED, {names.DATAFACE_ENRICHMENT_LOST: count}, ago=ago)
+    for what, phase in changes:
+        process.event(
+            names.EVENT_DATAFACE_DEGRADATION,
+            {
+                names.DATAFACE_DEGRADATION_REASON: "enrichment_lost",
+                names.DATAFACE_DEGRADATION_STATE: phase,
+                names.DATAFACE_DEGRADATION_OBJECT: what,
+            },
+            ago=ago,
+        )
+    process.flush()
+
+
+def test_the_models_that_lost_their_descriptions_are_those_of_the_process_that_counted_last(
+    tmp_path: Path,
+) -> None:
+    met = Call(outcome="degraded", reasons=("enrichment_lost",))
+    first, second = (Process(tmp_path, pid=pid, now=NOW) for pid in (1, 2))
+    first.call(met)
+    began = [("dbt_manifest", "began"), ("query.execute", "began"), ("main.a", "began"), ("main.b", "began")]
+    lost(first, 2, *began, ago=90.0)
+    assert of(verdict(tmp_path), "enrichment_lost").detail == "main.a, main.b"
+    lost(first, 1, ("main.a", "cleared"), ago=80.0)
+    assert of(verdict(tmp_path), "enrichment_lost").detail == "main.b"
+    # A process that began later and found nothing lost has the last word, though the first could not clear any more.
+    lost(second, 0, ago=70.0)
+    assert of(verdict(tmp_path), "enrichment_lost").detail == ""
 
 
 def test_errors_say_in_which_part_and_process_they_were_caught(tmp_path: Path) -> None:
@@ -169,9 +226,74 @@ def test_errors_say_in_which_part_and_process_they_were_caught(tmp_path: Path) -
     assert (errors.value, errors.detail) == (4.0, "hooks 1, export 3 in processes 77, 78")
 
 
+def opened(ago: float, *, outcome: str = "ok") -> tuple[Call, Call]:
+    """A client that connects and reads the list of tools."""
+    wrong = {"error.type": "-32602"} if outcome == "failed" else {}
+    return (
+        Call(ago=ago, operation="mcp.initialize", method="initialize", outcome=outcome, attributes=wrong),
+        Call(ago=ago, operation="mcp.list", method="tools/list", attributes=payload(16_000, "tool_list")),
+    )
+
+
+def test_where_most_of_what_was_asked_for_failed_the_whole_is_unknown_however_few_they_are(
+    tmp_path: Path,
+) -> None:
+    fail = Call(outcome="failed", attributes={"error.type": "tool_error"})
+    for name, bad, good, told in (
+        ("all", 3, 0, "unknown"),
+        ("most", 3, 2, "unknown"),
+        ("half", 3, 3, "healthy"),
+        ("many", 10, 0, "unhealthy"),
+    ):
+        # That clients connect is no sign of health: it does not thin what they met then.
+        calls = [*[fail] * bad, *[healthy(60.0)] * good, *opened(70.0), *opened(70.0), *opened(70.0)]
+        found = verdict(recorded(tmp_path / name, *calls))
+        assert (found.state, state(found, "failed_ratio")) == (told, told), name
+    found = verdict(tmp_path / "all")
+    assert found.reason == (
+        "failed_ratio: calls end in errors; 3 are too few to judge by, but most of what was asked for went wrong"
+    )
+    assert of(found, "failed_ratio").too_few
+
+
+def test_a_surface_of_failures_is_unknown_beside_one_that_is_well(tmp_path: Path) -> None:
+    fail = Call(surface="dashboard", outcome="failed", attributes={"error.type": "500"})
+    found = verdict(recorded(tmp_path, fail, *[healthy(60.0)] * 50))
+    states = {each.surface: each.state for each in found.findings if each.indicator.name == "failed_ratio"}
+    assert (found.state, states) == ("unknown", {"mcp": "healthy", "dashboard": "unknown"})
+
+
+def test_clients_that_connect_and_ask_for_nothing_leave_nothing_to_judge(tmp_path: Path) -> None:
+    found = verdict(recorded(tmp_path / "connects", *opened(60.0)))
+    assert (found.state, found.reason) == (
+        "unknown",
+        "telemetry_silent: nothing is known: 2 calls to connect, none that asks for anything",
+    )
+    assert state(found, "degraded_ratio") == "unknown"
+    assert verdict(recorded(tmp_path / "asks", *opened(60.0), healthy(50.0))).state == "healthy"
+    refused = verdict(recorded(tmp_path / "refused", *opened(60.0, outcome="failed")))
+    assert (refused.state, state(refused, "failed_ratio")) == ("unknown", "unknown")
+    # One that connects on one surface takes nothing from another that serves.
+    pages = [Call(surface="dashboard", operation="page.serve")] * 3
+    assert verdict(recorded(tmp_path / "pages", *opened(60.0), *pages)).state == "healthy"
+
+
+def test_the_row_of_answers_from_the_past_names_the_reasons_that_it_counts(tmp_path: Path) -> None:
+    past = [
+        Call(outcome="degraded", reasons=("handle_outlived_file",)),
+        Call(outcome="degraded", reasons=("handle_outlived_file", "failure_cached")),
+        Call(outcome="degraded", reasons=("source_substituted",)),
+    ]
+    found = of(verdict(recorded(tmp_path, *past, healthy(60.0))), "result_stale")
+    assert (found.state, found.detail) == ("unhealthy", "handle_outlived_file 2, failure_cached 1")
+
+
 def test_one_mistyped_page_address_is_no_alarm_and_many_are(tmp_path: Path) -> None:
-    one = verdict(recorded(tmp_path / "one", not_there(60.0), healthy(60.0)))
+    page = Call(surface="dashboard", operation="page.serve")
+    one = verdict(recorded(tmp_path / "one", not_there(60.0), page, healthy(60.0)))
     assert one.state == "healthy"
+    alone = verdict(recorded(tmp_path / "alone", not_there(60.0), not_there(60.0), healthy(60.0)))
+    assert alone.state == "unknown"  # no page was served that could be called well
     assert {finding.detail for finding in one.findings if finding.indicator.name == "degraded_ratio"} == {""}
     many = verdict(recorded(tmp_path / "many", *[not_there(60.0)] * 10))
     assert state(many, "degraded_ratio") == "healthy"
@@ -213,11 +335,26 @@ def test_every_reason_of_the_conventions_says_what_to_do() -> None:
 
 
 def test_the_advice_names_the_processes_to_restart_and_the_file_that_accepts(tmp_path: Path) -> None:
-    assert what_to_do("handle_outlived_file", [7]) == "restart process 7"
-    assert what_to_do("handle_outlived_file", [7, 8, 9, 10]) == "restart processes 7, 8, 9 and 1 more"
-    assert what_to_do("handle_outlived_file") == "restart the process"
+    assert what_to_do("handle_outlived_file", [7]) == "file there? restart process 7"
+    assert what_to_do("handle_outlived_file", [7, 8, 9, 10]) == (
+        "file there? restart processes 7, 8, 9 and 1 more"
+    )
+    assert what_to_do("handle_outlived_file") == "file there? restart the process"
+    assert "put it back first" in how("handle_outlived_file", tmp_path)
     assert how("enrichment_lost", tmp_path).endswith(f"delete {tmp_path / 'enrichment.json'}")
     assert not how("manifest_missing", tmp_path)
+
+
+def test_what_one_repair_ends_is_more_urgent_than_what_is_to_be_looked_into() -> None:
+    assert urgency("manifest_missing") < urgency("manifest_stale") < urgency("charts_failed")
+    assert urgency("tool_error") < urgency("resource_unknown")
+
+
+def test_every_reason_that_denies_what_an_indicator_says_exists() -> None:
+    for indicator in INDICATORS:
+        assert indicator.denied_by <= names.REASONS
+        assert indicator.reasons <= names.REASONS
+        assert not indicator.denied_by & indicator.reasons
 
 
 def test_every_objective_that_an_indicator_names_exists() -> None:

@@ -255,6 +255,20 @@ def test_processes_and_their_last_states_are_told_apart(folder: Path) -> None:
     assert states[0].attributes["context_telemetry.hooks.missing"] == ("a:b",)
 
 
+def test_the_last_event_is_the_latest_whichever_process_began_first(folder: Path) -> None:
+    """As a server does that was there before a command came and went, and then has something new to say."""
+    server, command = Process(folder, pid=11, now=NOW), Process(folder, pid=12, now=NOW)
+    for process, ago, described in ((server, 90.0, 1), (command, 60.0, 2), (server, 30.0, 3)):
+        process.event(
+            "dataface.enrichment.changed", {"dataface.enrichment.columns.described": described}, ago=ago
+        )
+    said = History(folder).last_events("dataface.enrichment.changed")
+    assert [(each.pid, each.attributes["dataface.enrichment.columns.described"]) for each in said] == [
+        (12, 2),
+        (11, 3),
+    ]
+
+
 def test_unresolved_objects_are_summed_over_all_spans(folder: Path) -> None:
     process = Process(folder, now=NOW)
     process.call(substituted(30.0))

@@ -50,6 +50,40 @@ def test_every_binding_of_a_function_is_replaced_and_put_back(module: Any) -> No
     assert sys.modules["ct_neighbour"].load is original
 
 
+@pytest.fixture
+def package(module: Any) -> Iterator[types.SimpleNamespace]:
+    """A package of two modules, of which one has the other's function under a name of its own."""
+    home, neighbour = types.ModuleType("ct_package.home"), types.ModuleType("ct_package.neighbour")
+    exec("import json\ndef load(path): return path", home.__dict__)
+    neighbour.read, neighbour.json = home.load, home.json  # type: ignore[attr-defined]
+    module.read = home.load  # of another package
+    here = {"ct_package": types.ModuleType("ct_package"), home.__name__: home, neighbour.__name__: neighbour}
+    sys.modules.update(here)
+    yield types.SimpleNamespace(home=home, neighbour=neighbour, other=module)
+    for name in here:
+        del sys.modules[name]
+
+
+def test_the_names_that_the_package_has_for_a_function_of_its_own_are_found(package: Any) -> None:
+    original = package.home.load
+    installation = Installation((Hook("ct_package.home", "load", marked),))
+    installation.place()
+    assert package.home.load("x") == package.neighbour.read("x") == ("seen", "x")
+    assert package.other.read is original
+    package.neighbour.later = package.home.load  # as a module does that is imported now
+    installation.remove()
+    assert package.home.load is package.neighbour.read is package.neighbour.later is original
+
+
+def test_a_row_for_what_a_module_has_from_elsewhere_is_for_that_place_alone(package: Any) -> None:
+    json = package.home.json
+    installation = Installation((Hook("ct_package.home", "json", lambda _: "seen"),))
+    installation.place()
+    assert (package.home.json, package.neighbour.json) == ("seen", json)
+    installation.remove()
+    assert package.home.json is json
+
+
 def test_methods_and_tables_are_replaced_in_place(module: Any) -> None:
     installation = Installation(
         (Hook("ct_target", "Source.names", marked), Hook("ct_target", "TABLE[*]", marked))

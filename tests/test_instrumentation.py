@@ -47,10 +47,10 @@ def bindings() -> dict[str, Any]:
         here = [each.original for each in hooks._bindings(importlib.import_module(hook.module), hook.target)]
         found[hook.id] = here
         for place in hook.aliases:
-            module, _, path = place.partition(":")
+            module = place.partition(":")[0]
             with contextlib.suppress(ImportError):
                 importlib.import_module(module)
-            copies = hooks._bindings_if_there(sys.modules.get(module), path)
+            copies = hooks._alias(place)
             if [each.original for each in copies] == here[
                 :1
             ]:  # another release may have it, or another thing there

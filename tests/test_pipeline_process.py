@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import site
+import socket
 import subprocess
 import sys
 import textwrap
@@ -599,6 +600,155 @@ def _python(runner: Runner, *parts: str, env: Mapping[str, str] | None = None) -
         check=False,
     )
     return Ended(done.returncode, done.stdout, done.stderr, runner.state)
+
+
+# A host that works in children: one call of its own, and two in each.
+_PARENT = """
+    import multiprocessing as mp, os, sys, time, warnings
+    warnings.simplefilter("ignore")  # of forks beside threads, from Python 3.12 on
+    from concurrent.futures import ProcessPoolExecutor
+    from pathlib import Path
+    from context_telemetry import catalog_resolution, instrument
+    from context_telemetry.observe import project
+
+    @catalog_resolution
+    def resolve(source):
+        pass
+    def child(number=0):
+        resolve("child")
+        resolve("child")
+        return os.getpid()
+    def one(how, target=child):
+        process = mp.get_context(how).Process(target=target)
+        process.start()
+        process.join()
+        print(process.exitcode)
+    def begins_by_itself():
+        instrument()
+        project.opened(Path.cwd(), "shop")
+        child()
+    def fails():
+        child()
+        sys.stderr = open(os.devnull, "w")
+        raise ValueError("theirs")
+"""
+_BEGIN = """
+    instrument()
+    project.opened(Path.cwd(), "shop")
+"""
+_forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+def _in_main(*lines: str) -> str:
+    return "\n".join(["if __name__ == '__main__':", *(f"    {line}" for line in lines)])
+
+
+@_forks
+@pytest.mark.parametrize("recorder", ["light spans", "the SDK's spans"])
+@pytest.mark.parametrize(
+    ("parts", "codes", "calls"),
+    [
+        ([_BEGIN, _in_main("resolve('own')", "one('fork')")], "0\n", 3),
+        ([_BEGIN, _in_main("resolve('own')", "one('forkserver')")], "0\n", 3),
+        ([_BEGIN, _in_main("resolve('own')", "one('spawn')")], "0\n", 3),
+        ([_BEGIN, _in_main("resolve('own')", "one('fork', fails)")], "1\n", 3),
+        ([_in_main("one('fork', begins_by_itself)")], "0\n", 2),
+        ([_in_main("one('forkserver', begins_by_itself)")], "0\n", 2),
+        (
+            [
+                _BEGIN,
+                _in_main(
+                    "resolve('own')",
+                    "with ProcessPoolExecutor(2, mp_context=mp.get_context('fork')) as pool:",
+                    "    print(len(list(pool.map(child, range(4)))))",
+                ),
+            ],
+            "4\n",
+            9,
+        ),
+        (
+            [
+                _BEGIN,
+                _in_main(
+                    "resolve('own')",
+                    "pool = mp.get_context('fork').Pool(2)",
+                    "print(len(pool.map(child, range(4))))",
+                    "pool.close()",
+                    "pool.join()",
+                ),
+            ],
+            "4\n",
+            9,
+        ),
+    ],
+    ids=[
+        "fork",
+        "forkserver",
+        "spawn",
+        "fork, and raises",
+        "fork, observed from there on",
+        "forkserver, observed from there on",
+        "ProcessPoolExecutor",
+        "Pool",
+    ],
+)
+def test_nothing_is_lost_of_a_child_of_multiprocessing(
+    runner: Runner, parts: list[str], codes: str, calls: int, recorder: str
+) -> None:
+    internal = str(recorder != "light spans").lower()
+    ended = _python(runner, _PARENT, *parts, env={"OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED": internal})
+    assert (ended.code, ended.stdout, ended.stderr) == (0, codes, "")
+    assert ended.names == ["catalog.resolve"] * calls
+
+
+@_forks
+def test_a_child_that_begins_by_itself_says_that_it_ended(runner: Runner) -> None:
+    ended = _python(runner, _PARENT, _in_main("one('fork', begins_by_itself)"))
+    said = [path.read_text() for path in ended.files("events")]
+    assert len(said) == 1
+    assert said[0].count('"began"') == said[0].count('"ended"') == 1
+
+
+@_forks
+def test_a_child_whose_end_cannot_be_told_ends_all_the_same(runner: Runner) -> None:
+    """An endpoint takes what it is sent and never answers; the exporter would wait for a minute."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        ended = _python(
+            runner,
+            _PARENT,
+            _BEGIN,
+            _in_main(
+                "began = time.monotonic()",
+                "one('fork')",
+                "print(time.monotonic() - began < 20)",
+            ),
+            env={
+                "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}",
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+                "OTEL_EXPORTER_OTLP_TIMEOUT": "60",
+            },
+        )
+    assert (ended.code, ended.stdout) == (0, "0\nTrue\n")
+
+
+@_forks
+def test_a_child_that_passes_no_end_at_all_loses_no_more_than_its_last_second(runner: Runner) -> None:
+    ended = _python(
+        runner,
+        _PARENT,
+        _BEGIN,
+        """
+        resolve("own")
+        pid = os.fork()
+        if pid == 0:
+            child()
+            time.sleep(1)
+            resolve("in its last moment")
+            os._exit(0)
+        os.waitpid(pid, 0)
+        """,
+    )
+    assert (ended.code, ended.names) == (0, ["catalog.resolve"] * 3)
 
 
 def test_a_host_without_providers_gets_local_files_and_keeps_its_globals(runner: Runner) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -222,3 +224,109 @@ def test_wrong_settings_warn_once_and_the_server_serves(project: Path, tmp_path:
     assert "context-telemetry.toml" in ours[0]
     states = [event for event in events_in(state) if event.name == "context_telemetry.state"]
     assert states[-1].attributes["context_telemetry.errors"] == 1
+
+
+# -- commands that keep the library out ------------------------------------------------------------
+
+DFT = [bin_of("dft"), "docs"]
+
+
+def ran(folder: Path, *command: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """A command behind `run`, and the names of the entries that it left."""
+    state = folder / "state"
+    environ = {**os.environ, "CONTEXT_TELEMETRY_STATE_DIR": str(state)}
+    done = subprocess.run(
+        observed(command), cwd=folder, env=environ, capture_output=True, text=True, check=False
+    )
+    return done, [span.name for span in spans_in(state) if span.entry] if state.exists() else []
+
+
+def script(folder: Path, *lines: str) -> str:
+    """An executable script that starts with these lines and is `dft` of this interpreter."""
+    path = folder / "mine"
+    path.write_text("\n".join([*lines, "from dataface.cli.main import app", "app()"]))
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("command", "kept_out_by"),
+    [
+        *(
+            ([sys.executable, option, *DFT], f"{Path(sys.executable).name} {option}")
+            for option in ("-I", "-E")
+        ),
+        ([sys.executable, "-W", "ignore", "-sIB", *DFT], f"{Path(sys.executable).name} -I"),
+        (["env", "-i", *DFT], "env -i"),
+        (["env", "-u", "PYTHONPATH", *DFT], "env -u PYTHONPATH"),
+        (["env", "PYTHONPATH=", *DFT], "env PYTHONPATH=..."),
+        (["env", "A=B", sys.executable, "-E", *DFT], f"{Path(sys.executable).name} -E"),
+    ],
+    ids=lambda each: " ".join(each).replace(sys.executable, "python") if isinstance(each, list) else "",
+)
+def test_a_command_that_keeps_the_library_out_runs_and_one_line_says_why_it_is_not_observed(
+    project: Path, command: list[str], kept_out_by: str
+) -> None:
+    done, entries = ran(project, *command)
+    (line,) = done.stderr.splitlines()
+    assert re.fullmatch(
+        f"context-telemetry: this (command|Python) is not observed: {kept_out_by} keeps the library out", line
+    )
+    assert (done.returncode, entries) == (0, [])
+    assert done.stdout == subprocess.run(DFT, cwd=project, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    "first_lines",
+    [
+        pytest.param(["#!{python} -I"], id="python"),
+        pytest.param(["#!/usr/bin/env -S {python} -sE"], id="env -S"),
+        pytest.param(["#!/bin/sh", "'''exec' '{python}' -I \"$0\" \"$@\"", "' '''"], id="sh"),
+    ],
+)
+def test_a_script_whose_first_line_keeps_the_library_out_says_so_too(
+    project: Path, first_lines: list[str]
+) -> None:
+    mine = script(project, *(line.format(python=sys.executable) for line in first_lines))
+    done, entries = ran(project, mine, "docs")
+    (line,) = done.stderr.splitlines()
+    assert re.fullmatch(
+        r"context-telemetry: this Python is not observed: python[\d.]* -[IE] keeps the library out", line
+    )
+    assert (done.returncode, entries) == (0, [])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [sys.executable, *DFT, "-I"],
+        [sys.executable, "-s", "-X", "utf8", *DFT],
+        ["env", "-u", "A", "B=-i", *DFT],
+        ["script"],
+    ],
+    ids=["the command's own -I", "other options", "env", "first line"],
+)
+def test_a_command_that_keeps_nothing_out_is_observed_and_nothing_is_said(
+    project: Path, command: list[str]
+) -> None:
+    if command == ["script"]:
+        command = [script(project, f"#!{sys.executable}"), "docs"]
+    done, entries = ran(project, *command)
+    assert entries == ["dft docs"]
+    assert "context-telemetry" not in done.stderr
+
+
+@pytest.mark.parametrize("switch", ["CONTEXT_TELEMETRY_DISABLED", "OTEL_SDK_DISABLED"])
+def test_switched_off_nothing_is_said_of_what_would_not_be_observed(
+    project: Path, monkeypatch: pytest.MonkeyPatch, switch: str
+) -> None:
+    monkeypatch.setenv(switch, "true")
+    done, entries = ran(project, sys.executable, "-I", *DFT)
+    assert (done.returncode, done.stderr, entries) == (0, "", [])
+
+
+def test_dataface_s_command_line_as_a_module_is_an_entry(project: Path) -> None:
+    done, entries = ran(project, sys.executable, "-m", "dataface.cli.main", "docs")
+    assert (done.returncode, done.stderr, entries) == (0, "", ["dft docs"])
+    failed, both = ran(project, sys.executable, "-m", "dataface.cli.main", "docs", "no-such-topic")
+    assert (failed.returncode, both) == (1, ["dft docs"] * 2)

@@ -314,6 +314,16 @@ def names_module(registry: Registry) -> str:
         "The least outcome that a reason gives the entry that it rises to.",
         "Final[dict[str, str]]",
     )
+    put(
+        "STALE_REASON",
+        {
+            m["value"]: m["annotations"]["stale"]
+            for m in registry.members("dataface.catalog.layer")
+            if "stale" in m.get("annotations", {})
+        },
+        "The reason that an age beyond its promise gives, by layer.",
+        "Final[dict[str, str]]",
+    )
     bounds = {key: bound for key, a in registry.attributes.items() if (bound := bound_call(a)) is not None}
     put(
         "BOUNDS",

@@ -181,23 +181,29 @@ STATUS_KEYS = {
     "traffic": "by `surface` and `client`: `served`, `ok`, `degraded`, `failed`, `not_there` (of the degraded, pages "
     "that are not there and have nothing else wrong), `p95_seconds`, `largest_payload` (`bytes`, `limit`), `oldest` "
     "(`age_seconds`, `layer`, `promise`)",
-    "indicators": "by indicator and surface (`*`: all): `name`, `surface`, `state`, `value`, `limit`, `unit`, "
-    "`count` (what was judged), `bad` (how many of them), `minimum` (of bad ones to be judged), `too_few` (healthy "
-    "only because of that), `severity`, `component` (whose owner it concerns), `measures`, `notices` (what a user of "
-    "the surface notices), `detail`",
+    "indicators": "by indicator and surface (`*`: all): `name`, `surface`, `state`, `value`, `limit`, `unit` (`ratio`, "
+    "`per_call`, of which a call may have several, `seconds`, `count`), "
+    "`count` (what was judged), `bad` (how many of them), `minimum` (of bad ones to be judged), `too_few` (beyond its "
+    "limit by fewer: healthy, or unknown where most calls went wrong), `severity`, `component` (whose owner it "
+    "concerns), `measures`, `notices` (what a user of the surface notices), `detail`",
+    "errors": "of calls that failed and have no reason, by error and surface: `error` (Dataface's code, else the "
+    "class), `surface`, `targets` (tools, resources, faces or pages that were asked for, the most often first), "
+    "`count`, `first`, `last`, `trace_id` and `pids` as of reasons",
     "checks": "looks of [`check`](check.md), which are no calls: `count`, `not_ok`, `reasons`, `last`, `trace_id` (the "
     "last that was not well); null where there was none",
     "reasons": "of calls, by reason and surface: `reason`, `surface`, `count`, `first`, `last`, `trace_id` (the last "
     "call), `pids` (the processes that met it, the last first), `what_to_do`",
     "served": "`count` of calls by `surface`, `client`, `operation` and `outcome`",
     "payloads": "sizes in bytes by kind (`name`) and `surface`: `count`, median `p50`, 95th percentile `p95`, "
-    "`largest`, lowest `limit`, and how many were `over` theirs",
+    "`largest`, lowest `limit`, and how many were `over` theirs; `conversation` is what an agent's model was given at "
+    "a turn's last call",
     "ages": "the same of ages in seconds, by layer",
     "durations": "the same of durations in seconds, by inner operation",
     "artifacts": "the last state of each artifact: `time`, and what else the event has under the names of the "
     "[conventions](conventions.md), Unix seconds too",
     "processes": "what recorded in the window, the sick first: `pid`, `instance` (of the service), `release` (of "
-    "Dataface), `first`, `last`, `clients`, `calls`, `surfaces`, `not_ok` (how many calls were not)",
+    "Dataface), `first`, `last`, `clients`, `calls`, `surfaces`, `not_ok` (how many calls were not), `began` (to "
+    "record, perhaps before the window), `ended` (as it said: null of one that runs or was killed)",
     "unreadable": "files that were skipped: `name`, `why`",
     "cut_lines": "lines that were skipped, by file",
 }
@@ -332,14 +338,15 @@ TRACES_KEYS = {
     "schema": "`context-telemetry.traces/1`",
     "calls": "newest first: `time` (its end), `trace_id`, `surface`, `client`, `operation`, `target` (tool, resource, "
     "method, face or page), `outcome`, `reasons` (none: an empty list), `error_type`, `error_code`, `seconds`, "
-    "`payload_bytes`, `payload_limit`, `pid`",
+    "`payload_bytes` (of an agent's turn what its model was given at the last call), `payload_limit`, `pid`, `release` "
+    "(of Dataface)",
 }
 TRACE_KEYS = {
     "schema": "`context-telemetry.trace/1`",
     "trace_id": "all 32 digits",
     "spans": "by their start: `trace_id`, `span_id`, `parent_id` (null: none), `scope`, `name`, `kind` (`server`, "
     "`client`, `internal`, `producer`, `consumer`, `unspecified`), `start`, `end`, `seconds`, `failed`, `pid`, "
-    "`attributes` under the names of the [conventions](conventions.md), as the span has them",
+    "`release` (of Dataface), `attributes` under the names of the [conventions](conventions.md), as the span has them",
 }
 DOCTOR_KEYS = {
     "schema": "`context-telemetry.doctor/1`",
@@ -413,9 +420,14 @@ What `context-telemetry status` judges by: over one window (`limits.objectives.w
 and `context-telemetry ops build` makes the alerts and dashboards from them: see [operations.md](operations.md).
 
 - *Unhealthy*: an indicator is beyond its limit. The headline names the worst that pages, then what else is.
-- *Unknown*: none is, and one that is needed has nothing to judge. No traffic is unknown, never healthy.
-- *Healthy*: all else. Where a share is above its limit and the bad ones are too few to judge by, the screen
-  says so, with a `~`.
+- *Unknown*: none is, and one that is needed has nothing to judge, or too few bad ones to judge by on a surface where
+  most of what was asked for was degraded or failed. No traffic is unknown, never healthy; neither is it where clients
+  only connect and read the lists of what there is.
+- *Healthy*: all else. Where a share is above its limit by too few bad ones, and most went well, the screen says so,
+  with a `~`.
+
+A tick is shown for what has no bad one, and nothing else on the screen denies: where the manifest is missing, nobody
+can say that it is not stale. What has some within its limit is told as that.
 
 A [check](check.md#what-it-looks-at) is nobody's call: `telemetry_silent`, `degraded_ratio` and `failed_ratio` leave it
 out. Where reasons or names are counted, whose metrics do not say the operation, checks are among the calls.
@@ -446,6 +458,8 @@ def _judged(indicator: Indicator) -> str:
         "said": "there is one, by what was said last of each part within a day",
         "age": f"it is above {said(indicator.limit)} seconds" if indicator.limit else "",
     }.get(indicator.kind, "there is one")
+    if indicator.unit == "per_call" and indicator.limit and indicator.minimum:
+        words = f"there are more than {said(indicator.limit)} for each call, and at least {said(indicator.minimum)}"
     if indicator.above:
         words = f"of those above {said(indicator.above)} {words.removeprefix('their ')}"
     return words + ("; needed" if indicator.required else "")

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def digest(tested: Sequence[str], without: Path | None = None) -> str:
     """Of all files that these git path specifications name, tracked or not, but one."""
     hashed = hashlib.sha256()
-    for path in sorted(_files(tested)):
+    for path in sorted(files(tested)):
         if path != without:
             hashed.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     return hashed.hexdigest()
@@ -35,7 +35,8 @@ def keep(proof: Path, tested: Sequence[str]) -> None:
     proof.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
 
 
-def _files(tested: Sequence[str]) -> Iterator[Path]:
+def files(tested: Sequence[str]) -> Iterator[Path]:
+    """Those of them that there are, in git's order."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *tested],
         cwd=ROOT,

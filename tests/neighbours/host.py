@@ -1,16 +1,19 @@
 """A host with OpenTelemetry providers of its own: `python host.py NEIGHBOUR SPANS ARGUMENTS...` runs `dft ARGUMENTS`.
 
 It switches on one other instrumentation and this one, in the order in which a host would, and writes every span that
-ends to the file SPANS, one JSON object per line.
+ends to the file SPANS, one JSON object per line. Where a neighbour wants the application of `dft serve`, it gets it
+where a host that runs the application itself has it in hand: as it goes to uvicorn.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -34,11 +37,37 @@ def logging() -> None:
     LoggingInstrumentor().instrument(set_logging_format=False)
 
 
-def asgi() -> None:
-    """FastAPI's own instrumentation, which puts the ASGI middleware around every application."""
+def fastapi() -> None:
+    """The contributed instrumentation of FastAPI, which puts the ASGI middleware into every application."""
     from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 
     FastAPIInstrumentor().instrument()
+
+
+def asgi_around() -> None:
+    """The middleware of ASGI around the application: `uvicorn.run(OpenTelemetryMiddleware(app))`."""
+    _run_with(_middleware())
+
+
+def asgi_inside() -> None:
+    """The same as a middleware of the application: `app.add_middleware(OpenTelemetryMiddleware)`."""
+
+    def added(app: Any) -> Any:
+        app.add_middleware(_middleware())
+        return app
+
+    _run_with(added)
+
+
+def _middleware() -> Any:
+    # No import statement: the environment of `lint` has neither this nor uvicorn.
+    return importlib.import_module("opentelemetry.instrumentation.asgi").OpenTelemetryMiddleware
+
+
+def _run_with(changed: Callable[[Any], Any]) -> None:
+    uvicorn: Any = importlib.import_module("uvicorn")
+    run = uvicorn.run
+    uvicorn.run = lambda app, **options: run(changed(app), **options)
 
 
 def openinference() -> None:
@@ -56,11 +85,27 @@ def traceloop() -> None:
 def logfire() -> None:
     import logfire
 
+    def instrumented(app: Any) -> Any:
+        logfire.instrument_fastapi(app)
+        return app
+
     logfire.instrument_mcp()
+    _run_with(instrumented)
 
 
 NEIGHBOURS: dict[str, Callable[[], None]] = {
-    each.__name__: each for each in (alone, threading, logging, asgi, openinference, traceloop, logfire)
+    each.__name__: each
+    for each in (
+        alone,
+        threading,
+        logging,
+        fastapi,
+        asgi_around,
+        asgi_inside,
+        openinference,
+        traceloop,
+        logfire,
+    )
 }
 
 

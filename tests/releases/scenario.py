@@ -7,8 +7,6 @@ about, it is not run there, and the matrix shows the reason that the scenario gi
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable
-from typing import TypeVar
 
 import pytest
 
@@ -36,13 +34,15 @@ DEEP = ("0.2.0", "0.3.1", "0.4.0")
 """The releases that run every scenario; the others run those that are not `deep`."""
 
 RELEASE = importlib.metadata.version("dataface")
-Test = TypeVar("Test", bound=Callable[..., object])
 
 
 def scenario(
     concern: str, *, since: str = "0.1.2", until: str | None = None, because: str = "", deep: bool = False
-) -> Callable[[Test], Test]:
-    """Mark a test as a scenario of ``concern``. ``because`` says what releases outside of the range have not got."""
+) -> pytest.MarkDecorator:
+    """Mark a test, or one of its cases, as a scenario of ``concern``.
+
+    ``because`` says what releases outside of the range have not got.
+    """
     if concern not in CONCERNS:
         raise ValueError(f"unknown concern {concern!r}; known: {', '.join(CONCERNS)}")
     if (since != "0.1.2" or until is not None) and not because:

@@ -6,6 +6,8 @@ The loop is the real one of each release. Only the language model is a fake, and
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -289,6 +291,40 @@ def test_a_tool_that_fails_does_not_fail_the_turn_that_was_told(sample: Sample) 
         list(turn(context, FakeModel([("get_skill", {"name": "no-such-skill"})], [ANSWER])))
         assert verdict(attributes(memory.span("tool.call")))[:2] == ("failed", set())
         assert verdict(the_turn(memory)) == ("ok", set(), None)
+
+
+@scenario("agent", since="0.3.0", because="before 0.3.0 a host has no tools of its own")
+def test_a_tool_of_the_host_is_seen_as_dataface_s_own_are(sample: Sample) -> None:
+    from dataface.ai.agent import DASHBOARD_PROFILE
+
+    said: dict[str, Any] = {"success": True, "placed": "here"}
+
+    def broken(arguments: dict[str, Any], _context: Any) -> dict[str, Any]:
+        return {"success": True, "of": {}[arguments["path"]]}
+
+    extra, overrides = {"place": lambda _arguments, _context: said, "shelve": broken}, {"move_file": broken}
+    handlers = [*extra.values(), *overrides.values()]
+    profile = dataclasses.replace(
+        DASHBOARD_PROFILE, build_system_prompt=lambda _: "Answer.", tool_overrides=overrides
+    )
+    asked = [(name, {"path": "a secret"}) for name in ("place", "shelve", "move_file", "no_such_tool")]
+    with watched(sample.root) as (memory, context):
+        events = list(turn(context, FakeModel(asked, [ANSWER]), profile=profile, extra_handlers=extra))
+        results = [event.result for event in events if type(event).__name__ == "ToolResultEvent"]
+        failed = {"success": False, "errors": ["'a secret'"]}
+        assert results == [said, failed, failed, {"error": "Unknown tool: no_such_tool"}]
+        tools = below(memory, turns(memory)[0], "tool.call")
+        assert [verdict(attributes(each)) for each in tools] == [
+            ("ok", set(), None),
+            ("failed", set(), "KeyError"),
+            ("failed", set(), "KeyError"),
+            ("failed", set(), "_OTHER"),
+        ]
+        sizes = [attributes(each)["dataface.payload.size"] for each in tools]
+        assert sizes == [len(json.dumps(each)) for each in results]
+        assert verdict(the_turn(memory)) == ("ok", set(), None)
+        assert "a secret" not in repr([(dict(attributes(each)), each.events) for each in memory.spans])
+    assert [*extra.values(), *overrides.values()] == handlers
 
 
 @scenario("agent")

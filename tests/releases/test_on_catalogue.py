@@ -238,6 +238,21 @@ def test_a_live_source_that_nobody_asked_through_a_resolver_says_itself_what_it_
         assert outcome(asked(memory, lambda: live.list_tables("nope")))[1] == ("object_unknown",)
 
 
+@scenario("catalogue")
+def test_a_query_that_the_live_source_describes_is_ok_and_one_that_it_cannot_fails(
+    sample: Sample, memory: Memory
+) -> None:
+    with resolver(sample.root) as catalogue:
+        catalogue.list_schemas("shop")
+        live = catalogue._dbt_for("shop")
+        found = asked(memory, lambda: live.describe_query("SELECT status FROM fct_orders"))
+        assert said(found, "dataface.operation.name") == "query.describe"
+        assert (outcome(found), layers(found)) == (OK, LIVE)
+        gone = asked(memory, lambda: live.describe_query("SELECT no_such_column FROM fct_orders"))
+        assert outcome(gone)[0] == "failed"
+        assert said(gone, "error.type") != "_OTHER"
+
+
 @scenario(
     "catalogue",
     until="0.1.5",

@@ -83,6 +83,75 @@ def test_charts_that_failed_are_counted_in_a_render_that_mcp_calls_a_success(
     assert ("dataface.error.code" in counted) == bool(failed)
 
 
+def control(project: Path, options: str) -> str:
+    """A face with a drop-down, whose options are what a query gives, and a chart; returns its path."""
+    file = project / face(project, "control", FINE)
+    content = json.loads(file.read_text())
+    content["queries"]["choices"] = {"sql": options}
+    content["variables"] = {"status": {"input": "select", "options": {"query": "choices"}}}
+    file.write_text(json.dumps(content))
+    return "faces/control.yml"
+
+
+@scenario(
+    "dashboards", since="0.1.5", because="its page fails as a whole, and the other formats ask for no options"
+)
+@pytest.mark.parametrize("form", ["json", "svg"])
+def test_a_variable_without_its_options_makes_a_render_degraded_though_no_chart_failed(
+    project: Path, memory: Memory, form: str
+) -> None:
+    for options, reasons in (
+        ("SELECT DISTINCT status FROM fct_orders", ()),
+        ("SELECT DISTINCT status FROM fct_orders WHERE FALSE", ()),  # none is an answer, too
+        (GONE, ("charts_failed",)),
+    ):
+        path = control(project, options)
+        ((answer, entry),) = answered(project, memory, tool("render_dashboard", path=path, format=form))
+        assert not answer.is_error
+        (render,) = inner(memory, "dashboard.render", entry)
+        assert told(render) == told(entry) == ("degraded" if reasons else "ok", reasons)
+        said = attributes(render)
+        assert (said["dataface.charts.total"], said["dataface.charts.failed"]) == (1, 0)
+
+
+@scenario("dashboards", until="0.1.4", because="from 0.1.5 on the render is drawn without them")
+def test_a_variable_without_its_options_fails_the_drawing_and_no_other_format(
+    project: Path, memory: Memory
+) -> None:
+    path = control(project, GONE)
+    ((drawn, failed),) = answered(project, memory, tool("render_dashboard", path=path, format="svg"))
+    assert drawn.is_error
+    assert told(failed) == ("failed", ())
+    ((_, entry),) = answered(project, memory, tool("render_dashboard", path=path, format="json"))
+    assert told(entry) == OK
+    assert len(inner(memory, "query.execute", entry)) == 1
+
+
+@scenario(
+    "dashboards",
+    since="0.1.5",
+    until="0.1.5",
+    because="has no chart type of layers, or does not ask for them first",
+)
+@pytest.mark.parametrize(
+    ("second", "reasons"), [(FINE, ()), (GONE, ("all_charts_failed",))], ids=["whole", "part"]
+)
+def test_a_chart_whose_layer_has_no_data_has_failed_in_the_formats_for_models_too(
+    project: Path, memory: Memory, second: str, reasons: tuple[str, ...]
+) -> None:
+    file = project / face(project, "layers", FINE)
+    content = json.loads(file.read_text())
+    content["queries"]["second"] = {"sql": second}
+    layers = [{"type": "bar", "y": "n"}, {"type": "line", "y": "n", "query": "second"}]
+    content["charts"]["c0"] = {"type": "layered", "query": "q_c0", "x": "status", "layers": layers}
+    file.write_text(json.dumps(content))
+    for form in ("json", "svg"):
+        ((_, entry),) = answered(
+            project, memory, tool("render_dashboard", path="faces/layers.yml", format=form)
+        )
+        assert told(entry) == ("degraded" if reasons else "ok", reasons)
+
+
 @scenario("dashboards")
 def test_a_face_that_does_not_compile_fails_the_render_with_dataface_s_code(
     project: Path, memory: Memory

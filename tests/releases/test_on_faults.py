@@ -11,23 +11,26 @@ import importlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from agent_fakes import FakeModel, turn
+from conftest import Observed
+from contract.looks import held
 from httpserver import application, browser
 from inprocess import entry_of, opened, with_client
 from memory import Memory, attributes
 from scenario import RELEASE, scenario
+from test_on_freshness import cached
 
 from context_telemetry.instrumentation import version
 from context_telemetry.observe import failsafe
 from context_telemetry.rehearsal.driver import Call, Client, tool
 from context_telemetry.rehearsal.fault import Fault, Meeting
-from context_telemetry.rehearsal.faults import faults
+from context_telemetry.rehearsal.faults import FAULTS
 from context_telemetry.rehearsal.sample import DATABASE, Sample
 
 pytestmark = pytest.mark.real
@@ -76,11 +79,29 @@ def expected(meetings: tuple[Meeting, ...]) -> list[Reading]:
     return [(str(each.call), each.outcome, each.reasons, each.is_error) for each in meetings]
 
 
-@scenario("faults")
-@pytest.mark.parametrize("fault", faults(), ids=lambda fault: fault.name)
+def where(fault: str, rows: Iterable[Fault] = FAULTS) -> dict[str, Any]:
+    """Which releases have a fault, in one row or several, and why the others have not: what a scenario takes."""
+    found = [row for row in rows if row.name == fault]
+    untils = [row.until for row in found if row.until is not None]
+    return {
+        "since": min((row.since for row in found), key=version),
+        "until": max(untils, key=version) if len(untils) == len(found) else None,
+        "because": found[0].because,
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=scenario("faults", **where(name)))
+        for name in dict.fromkeys(fault.name for fault in FAULTS)
+    ],
+)
 def test_a_fault_is_read_from_every_call_that_meets_it_and_from_none_once_it_is_healed(
-    fault: Fault, project: Path, memory: Memory
+    name: str, project: Path, memory: Memory
 ) -> None:
+    fault = HERE[name]
+
     def settle() -> None:  # from the moment at which a project is served, too
         time.sleep(fault.settles)
 
@@ -218,35 +239,38 @@ def entries(memory: Memory) -> list[Seen]:
 class Shown:
     """What a surface shows of a fault: outcome and exact reasons of what is asked there, and none once it is healed.
 
-    ``twin`` is asked then. ``running``: the fault comes about in a process that has answered already. Where only a
-    tool fails that an agent calls, the turn is ``ok``: its model was told.
+    ``twin`` is asked then. ``running``: the fault comes about in a process that has answered already. ``what`` tells
+    it from the others of that fault and surface. Where only a tool fails that an agent calls, the turn is ``ok``: its
+    model was told. ``limits`` are those releases that show it, where they are fewer than have the fault.
     """
 
     fault: str
     surface: str
+    what: str
     ask: Ask
     outcome: str
     reasons: frozenset[str]
     twin: Ask
     running: bool
-    until: str | None
-
-    def __str__(self) -> str:
-        return f"{self.fault}-{self.surface}"
+    limits: dict[str, str]
 
     @property
-    def here(self) -> bool:
-        return self.fault in HERE and (self.until is None or version(RELEASE) <= version(self.until))
+    def mark(self) -> pytest.MarkDecorator:
+        return scenario("faults", deep=True, **{**where(self.fault, ALL), **self.limits})
+
+    def __str__(self) -> str:
+        return f"{self.fault}-{self.surface}" + (f"-{self.what}" if self.what else "")
 
 
 def shown(
     fault: str,
     asks: dict[str, Ask],
     *reasons: str,
+    what: str = "",
     twins: dict[str, Ask] | None = None,
     command_fails: bool = True,
     running: bool = False,
-    until: str | None = None,
+    **limits: str,
 ) -> list[Shown]:
     """The fault on each surface that is asked; commands and functions that served less than all of it have failed."""
     outcomes = dict.fromkeys(asks, "degraded" if reasons else "failed")
@@ -259,12 +283,13 @@ def shown(
         Shown(
             fault,
             surface,
+            what,
             ask,
             outcomes[surface],
             frozenset(reasons),
             (twins or asks)[surface],
             running,
-            until,
+            limits,
         )
         for surface, ask in asks.items()
     ]
@@ -294,7 +319,7 @@ QUERY = sql("shop", COUNT)
 
 
 def _two_sources(project: Path) -> None:
-    both = "sources:\n  shop: {type: duckdb, path: shop.duckdb}\n  other: {type: duckdb, path: shop.duckdb}\n"
+    both = "sources:\n  shop: {type: duckdb, path: shop.duckdb}\n  annex: {type: duckdb, path: shop.duckdb}\n"
     (project / SOURCES).write_text(both, "utf-8")
 
 
@@ -315,33 +340,29 @@ def _replaced(project: Path) -> None:
     os.replace(project / "other.duckdb", project / DATABASE)
 
 
-HERE = {
-    fault.name: fault
-    for fault in (
-        *faults(),
-        Fault("several_sources", "more than one source", (), (), (SOURCES,), _two_sources),
-        Fault(
-            "face_elsewhere",
-            "a face that names no source of the project",
-            (),
-            (),
-            (ELSEWHERE,),
-            _face_elsewhere,
-        ),
-        Fault(
-            "face_gone",
-            "a face that was deleted",
-            (),
-            (),
-            (REVENUE,),
-            lambda project: (project / REVENUE).unlink(),
-        ),
-        Fault("source_of_no_type", "a source of a type that there is not", (), (), (SOURCES,), _unknown_type),
-        Fault(
-            "database_replaced", "another file in an open one's place", (), (), (str(DATABASE),), _replaced
-        ),
-    )
-}
+class Locked(Fault):
+    """Another process has the database open for as long as it lasts."""
+
+    def inject(self, project: Path) -> None:
+        HOLDERS.enter_context(held(project / DATABASE))
+
+    def heal(self, project: Path) -> None:
+        HOLDERS.close()
+
+
+HOLDERS = contextlib.ExitStack()
+OWN = (
+    Fault("several_sources", "more than one source", (), (), (SOURCES,), _two_sources),
+    Fault(
+        "face_elsewhere", "a face that names no source of the project", (), (), (ELSEWHERE,), _face_elsewhere
+    ),
+    Fault("face_gone", "a face that was deleted", (), (), (REVENUE,), lambda at: (at / REVENUE).unlink()),
+    Fault("source_of_no_type", "a source of a type that there is not", (), (), (SOURCES,), _unknown_type),
+    Fault("database_replaced", "another file in an open one's place", (), (), (str(DATABASE),), _replaced),
+    Locked("database_locked", "another process writes the database", (), ()),
+)
+ALL = (*FAULTS, *OWN)
+HERE = {fault.name: fault.on(RELEASE) for fault in ALL if fault.serves(RELEASE)}
 PROMPTED = {"agent": agent(tool("docs"), built=True)}
 SHOWN = [
     *shown("source_unknown", sql("shopp", COUNT), "source_substituted", twins=QUERY),
@@ -385,6 +406,13 @@ SHOWN = [
     *shown("manifest_snapshot", CATALOG, "manifest_substituted", command_fails=False),
     *shown("face_broken", {"dashboard": page("/lost/")}, twins=ORDERS),
     *shown("face_broken", {"cli": command("validate", "faces/lost.yml")}, twins=ORDERS),
+    *shown(
+        "face_broken",
+        {"cli": command("search", "revenue")},
+        "face_unreadable",
+        what="search",
+        command_fails=False,
+    ),
     *shown("face_broken", {"agent": agent(tool("search_dashboards", query="revenue"))}, "face_unreadable"),
     *shown("column_dropped", ORDERS, "charts_failed"),
     *shown("column_dropped", {"library": library(query("SELECT payment_method FROM fct_orders LIMIT 1"))}),
@@ -393,6 +421,7 @@ SHOWN = [
         {"dashboard": page("/orders/", "/orders/")},
         "charts_failed",
         "failure_cached",
+        what="again",
         twins=CATALOG,
     ),
     *shown(
@@ -408,7 +437,17 @@ SHOWN = [
     ),
     *shown("database_gone", ORDERS, "all_charts_failed"),
     *shown("database_gone", {"library": library(query(COUNT))}),
+    *shown("database_locked", ORDERS, "all_charts_failed"),
+    *shown(
+        "database_locked",
+        {
+            "mcp": client(tool("execute_query", sql=COUNT, source="shop")),
+            "library": library(query(COUNT)),
+        },
+    ),
+    *shown("schema_unknown", LOST, "charts_failed", "object_unknown", twins=CATALOG),
     *shown("table_unknown", LOST, "charts_failed", "object_unknown", twins=CATALOG),
+    *shown("column_unknown", LOST, "charts_failed", "object_unknown", twins=CATALOG),
     *shown("arguments_invalid", {"agent": agent(tool("execute_query", source="shop"))}, twins=QUERY),
     *shown("table_dropped", {"agent": face("revenue")["agent"]}, "all_charts_failed"),
     *shown("reference_undefined", face("customers"), "all_charts_failed", twins=ORDERS),
@@ -417,18 +456,25 @@ SHOWN = [
         {"library": library(query("SELECT 1 FROM {{ ref('dim_customers') }}"))},
         twins={"library": library(query(COUNT))},
     ),
-    # Then a prompt has the schema in it.
-    *shown("database_gone", PROMPTED, "context_is_error_text", until="0.2.0"),
-    *shown("several_sources", PROMPTED, "context_is_error_text", until="0.2.0"),
+    *shown(
+        "database_gone",
+        PROMPTED,
+        "context_is_error_text",
+        what="prompt",
+        until="0.2.0",
+        because="from 0.3.0 on a prompt has no schema in it",
+    ),
+    *shown(
+        "several_sources",
+        PROMPTED,
+        "context_is_error_text",
+        until="0.2.0",
+        because="from 0.3.0 on a prompt lists the names of all sources",
+    ),
 ]
-SURFACE_CASES = {
-    each.surface: {other.fault for other in SHOWN if other.surface == each.surface} for each in SHOWN
-}
-"""The faults that each surface is asked for, on some release at least."""
 
 
-@scenario("faults", deep=True)
-@pytest.mark.parametrize("shown", [each for each in SHOWN if each.here], ids=str)
+@pytest.mark.parametrize("shown", [pytest.param(each, id=str(each), marks=each.mark) for each in SHOWN])
 def test_a_fault_is_read_on_every_surface_that_shows_it(shown: Shown, project: Path, memory: Memory) -> None:
     fault = HERE[shown.fault]
     if not shown.running:
@@ -440,3 +486,47 @@ def test_a_fault_is_read_on_every_surface_that_shows_it(shown: Shown, project: P
     fault.heal(project)
     shown.twin(moved(project) if shown.running else project, memory, None)
     assert entries(memory) == [(shown.surface, "ok", frozenset())]
+
+
+@scenario(
+    "faults", since="0.3.0", because="to 0.2.0 a prompt says that there is no source where there are two"
+)
+def test_a_prompt_that_names_both_of_two_sources_is_ok(project: Path, memory: Memory) -> None:
+    HERE["several_sources"].inject(project)
+    model = FakeModel(["Done."])
+    with opened(project) as (context, _):
+        list(turn(context, model, built=True))
+    (asked,) = model.asked
+    assert all(source in asked["system_prompt"] for source in ("shop", "annex"))
+    assert entries(memory) == [("agent", "ok", frozenset())]
+
+
+RENDER = tool("render_dashboard", path="faces/mine.yml", format="text")
+SOME_FAILED = frozenset({"charts_failed"})
+
+
+@scenario("faults")
+def test_a_server_with_a_cache_that_lasts_answers_an_earlier_failure_and_says_so(
+    project: Path, tmp_path: Path, observed: Observed
+) -> None:
+    with cached(project, tmp_path):
+        pass  # before 0.2.0 the file must be there
+    environ = {"DFT_CACHE_PATH": str(tmp_path / "results.duckdb")}
+    told = [(each.outcome, each.reasons) for each in observed(project, [RENDER] * 2, env=environ).requested]
+    assert told == [("degraded", SOME_FAILED), ("degraded", SOME_FAILED | {"failure_cached"})]
+
+
+@scenario(
+    "faults", since="0.1.5", because="before 0.1.5 a turn's prompt locks its queries out of a DuckDB file"
+)
+def test_an_agent_whose_host_brings_a_cache_is_told_an_earlier_failure_and_its_turn_says_so(
+    project: Path, tmp_path: Path, memory: Memory
+) -> None:
+    call = (str(RENDER.tool), RENDER.arguments)
+    with cached(project, tmp_path) as context:
+        for _ in range(2):
+            list(turn(context, FakeModel([call], ["Done."])))
+    assert entries(memory) == [
+        ("agent", "degraded", SOME_FAILED),
+        ("agent", "degraded", SOME_FAILED | {"failure_cached"}),
+    ]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib
+import json
 import os
 import shutil
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
@@ -13,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from httpserver import application, browser
 from inprocess import opened
 from memory import Memory, attributes
 from opentelemetry.sdk.trace import ReadableSpan
-from scenario import scenario
+from scenario import RELEASE, scenario
 
 from context_telemetry.instrumentation import freshness
 from context_telemetry.instrumentation.freshness import read_cache
@@ -42,6 +48,9 @@ charts:
 rows: [orders, bad]
 """
 NO_AGE = "before 0.3.0 a stored result is handed out without its age"
+NEW_CACHE, ADDS = RELEASE >= "0.3.0", RELEASE < "0.2.0"
+OWN_AGE = "0.3.0 and later hand out the age of a stored result"
+STORED_ONCE = f"0.1.2 to 0.1.4 cannot store a result twice with this DuckDB; {OWN_AGE}"
 LASTING = "from 0.3.0 on a query closes its connection"
 
 
@@ -57,14 +66,19 @@ def operations(memory: Memory, name: str) -> list[ReadableSpan]:
 # -- the result cache ----------------------------------------------------------------------------
 
 
-@contextmanager
-def cached(project: Path, folder: Path) -> Iterator[Any]:
-    """The project, open with a result cache: what tools take. Before 0.1.5 the environment names it."""
+def cache_class() -> Any:
+    """The class of the local result cache."""
     new = find_spec("dataface.core.execute.trivial_local_cache") is not None
     module = importlib.import_module(
         f"dataface.core.execute.{'trivial_local_cache' if new else 'duckdb_cache'}"
     )
-    cache = (module.TrivialDuckDBCache if new else module.DuckDBCache)(db_path=folder / "results.duckdb")
+    return module.TrivialDuckDBCache if new else module.DuckDBCache
+
+
+@contextmanager
+def cached(project: Path, folder: Path) -> Iterator[Any]:
+    """The project, open with a result cache: what tools take. Before 0.1.5 the environment names it."""
+    cache = cache_class()(db_path=folder / "results.duckdb")
     (project / "faces/mine.yml").write_text(FACE)
     with ExitStack() as stack:
         if find_spec("dataface.agent_api.cache") is None:
@@ -77,11 +91,15 @@ def cached(project: Path, folder: Path) -> Iterator[Any]:
             yield stack.enter_context(opened(project, cache=cache))[0]
 
 
+def answer(context: Any) -> None:
+    tools = importlib.import_module("dataface.ai.tools")
+    tools.dispatch_tool_call("render_dashboard", {"path": "faces/mine.yml"}, context=context)
+
+
 def render(memory: Memory, context: Any) -> list[ReadableSpan]:
     """Render the face as a tool does, and return the reads of the cache that found something."""
     memory.clear()
-    tools = importlib.import_module("dataface.ai.tools")
-    tools.dispatch_tool_call("render_dashboard", {"path": "faces/mine.yml"}, context=context)
+    answer(context)
     reads = operations(memory, "cache.read")
     assert reads
     return [span for span in reads if "dataface.catalog.layers" in attributes(span)]
@@ -139,7 +157,7 @@ def test_a_failure_that_is_answered_from_the_cache_says_so_and_one_of_the_wareho
     assert operations(memory, "query.execute") == []
 
 
-@scenario("freshness", since="0.3.0", because=NO_AGE)
+@scenario("freshness")
 def test_a_dashboard_is_as_old_as_its_oldest_stored_result(
     project: Path, tmp_path: Path, memory: Memory
 ) -> None:
@@ -150,23 +168,114 @@ def test_a_dashboard_is_as_old_as_its_oldest_stored_result(
         (rows,) = [span for span in render(memory, context) if "dataface.staleness.age" in attributes(span)]
     age = attributes(rows)["dataface.staleness.age"]
     assert 0 < age < 60
-    assert attributes(rows)["dataface.staleness.limit"] == 86_400
+    # Before 0.3.0 a query has no time to live of its own.
+    assert attributes(rows).get("dataface.staleness.limit") == (86_400 if NEW_CACHE else None)
     (dashboard,), (entry,) = operations(memory, "dashboard.render"), operations(memory, "tool.call")
     for span in (dashboard, entry):
         assert attributes(span)["dataface.staleness.layer"] == "result_cache"
         assert age <= attributes(span)["dataface.staleness.age"] < age + 10
 
 
-@scenario("freshness", until="0.2.0", because="0.3.0 and later hand out the age of a stored result")
-def test_a_stored_result_without_a_time_has_no_age(project: Path, tmp_path: Path, memory: Memory) -> None:
-    with cached(project, tmp_path) as context:
-        render(memory, context)
-        found = render(memory, context)
-    assert found
+FILL = """
+import sys
+from pathlib import Path
+from test_on_freshness import answer, cached
+with cached(Path(sys.argv[1]), Path(sys.argv[2])) as context:
+    answer(context)
+"""
+
+
+@scenario("freshness", until="0.2.0", because=OWN_AGE)
+def test_a_result_that_another_process_stored_has_no_age(
+    project: Path, tmp_path: Path, memory: Memory
+) -> None:
+    """It is no guess: the time at which it was stored is in the cache, where only a query of ours would find it."""
+    before = recorder.limits()
+    arguments = [sys.executable, "-c", FILL, str(project), str(tmp_path)]
+    subprocess.run(arguments, check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    recorder.set_limits(Limits.model_validate({"promises": {"result_cache": 0.001}}).compile())
+    try:
+        with cached(project, tmp_path) as context:
+            found = render(memory, context)
+    finally:
+        recorder.set_limits(before)
+    (rows,) = [span for span in found if "db.response.returned_rows" in attributes(span)]
+    assert told(rows) == ("ok", ())
     assert all("dataface.staleness.age" not in attributes(span) for span in memory.spans)
 
 
-@scenario("freshness", since="0.3.0", because=NO_AGE)
+@pytest.fixture
+def result_cache() -> Iterator[Any]:
+    """A result cache in memory, of whatever class the installed release has."""
+    cache = cache_class()()
+    yield cache
+    cache.close()
+
+
+KEY = ("source", "query", "variables")
+
+
+def put(cache: Any, rows: list[dict[str, Any]]) -> None:
+    cache.put(*KEY, rows, face_slug="mine", query_name="orders", variables={})
+
+
+def age_of(cache: Any, memory: Memory) -> float | None:
+    """What a look into the cache says of the result's age; None: nothing."""
+    memory.clear()
+    cache.get(*KEY)
+    (span,) = operations(memory, "cache.read")
+    return attributes(span).get("dataface.staleness.age")
+
+
+@scenario("freshness", since="0.1.5", until="0.2.0", because=STORED_ONCE)
+def test_a_result_that_is_stored_anew_is_as_young_as_the_youngest_that_is_served(
+    result_cache: Any, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before 0.2.0 rows that are stored again are added to those that are there."""
+    put(result_cache, [{"n": 1}])
+    monkeypatch.setattr(freshness, "_stored", {key: at - 100 for key, at in freshness._stored.items()})
+    put(result_cache, [{"n": 2}])
+    assert len(result_cache.get(*KEY)) == (2 if ADDS else 1)
+    age = age_of(result_cache, memory)
+    assert age == pytest.approx(100 if ADDS else 0, abs=5)
+    put(result_cache, [])  # nothing is stored, what is there stays
+    assert age_of(result_cache, memory) == pytest.approx(age, abs=5)
+    result_cache.clear(*KEY)
+    assert age_of(result_cache, memory) is None
+    put(result_cache, [{"n": 3}])
+    assert age_of(result_cache, memory) == pytest.approx(0, abs=5)
+
+
+@scenario("freshness", until="0.2.0", because=OWN_AGE)
+def test_a_result_that_could_not_be_stored_leaves_what_is_there_with_its_age(
+    result_cache: Any, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(result_cache, [{"n": 1}])
+    monkeypatch.setattr(result_cache, "_insert_rows", lambda *_: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(MemoryError):
+        put(result_cache, [{"n": 2}])
+    age = age_of(result_cache, memory)
+    assert (age is not None) is ADDS  # 0.2.0 has taken the former rows away by then
+    assert (result_cache.get(*KEY) is not None) is ADDS
+
+
+@scenario("freshness", until="0.2.0", because=OWN_AGE)
+def test_no_more_than_so_many_results_are_remembered_and_the_first_are_forgotten_first(
+    result_cache: Any, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freshness, "_MAX_STORED", 10)
+    for number in range(25):
+        result_cache.put(
+            "s", str(number), "v", [{"n": 1}], face_slug="mine", query_name="orders", variables={}
+        )
+    assert 0 < len(freshness._stored) <= 10
+    kept = [int(key[2]) for key in freshness._stored]
+    assert kept == list(range(25 - len(kept), 25))
+    freshness.forget()
+    assert not freshness._stored
+
+
+@scenario("freshness")
 def test_a_stored_result_that_is_older_than_a_promise_is_stale_and_without_one_it_is_not(
     project: Path, tmp_path: Path, memory: Memory
 ) -> None:
@@ -202,6 +311,128 @@ def test_a_cache_that_does_not_keep_a_query_s_own_time_to_live_serves_it_stale()
     assert read(60).reasons == ("result_stale",)
     assert read(180).reasons == read(None).reasons == ()
     assert read(180).ages["result_cache"] == pytest.approx(120, abs=5)
+
+
+@scenario(
+    "freshness", since="0.1.5", because="before 0.1.5 pages have a cache only where DFT_CACHE_PATH names it"
+)
+def test_a_page_that_is_shown_again_is_as_old_as_its_numbers(project: Path, memory: Memory) -> None:
+    face = FACE.partition("  bad:")[0]
+    (project / "faces/mine.yml").write_text(
+        f"{face}charts:\n  orders: {{query: orders, type: table}}\nrows: [orders]\n"
+    )
+    before = recorder.limits()
+    with browser(application(project)) as client:
+        pages = []
+        for promise in (None, None, 0.001):
+            promises = {} if promise is None else {"result_cache": promise}
+            recorder.set_limits(Limits.model_validate({"promises": promises}).compile())
+            memory.clear()
+            try:
+                assert client.get("/mine/").status_code == 200
+            finally:
+                recorder.set_limits(before)
+            pages += operations(memory, "page.serve")
+    assert [told(page) for page in pages] == [("ok", ()), ("ok", ()), ("degraded", ("result_stale",))]
+    ages: list[Any] = [attributes(page).get("dataface.staleness.age") for page in pages]
+    assert ages[0] is None
+    assert 0 < ages[1] < ages[2] < 60
+
+
+# -- recordings of boards ------------------------------------------------------------------------
+
+NO_BOARDS = "before 0.3.1 dashboards are not recorded"
+BOARD, RECORDING = "orders.board.json", "orders.recording.json"
+
+
+@pytest.fixture
+def recorded(project: Path, tmp_path: Path, memory: Memory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the two files of a board."""
+    monkeypatch.chdir(project)
+    ran = dft(
+        "board", "emit", "faces/orders.yml",
+        "--artifact", str(tmp_path / BOARD), "--recording", str(tmp_path / RECORDING),
+    )  # fmt: skip
+    assert ran.exit_code == 0
+    return tmp_path
+
+
+def dft(*arguments: str) -> Any:
+    from dataface.cli.main import app
+    from typer.testing import CliRunner
+
+    return CliRunner().invoke(app, list(arguments))
+
+
+def replayed(folder: Path, memory: Memory) -> ReadableSpan:
+    """The entry of a board that is drawn from its recording."""
+    memory.clear()
+    dft("board", "render", str(folder / BOARD), str(folder / RECORDING), "-o", str(folder / "orders.svg"))
+    (entry,) = operations(memory, "command.run")
+    return entry
+
+
+def change(file: Path, **values: Any) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+@scenario("freshness", since="0.3.1", because=NO_BOARDS)
+def test_a_board_is_recorded_by_a_command_that_asks_the_warehouse(recorded: Path, memory: Memory) -> None:
+    (entry,) = operations(memory, "command.run")
+    assert attributes(entry)["dataface.command.name"] == "board emit"
+    assert told(entry) == ("ok", ())
+    assert len(operations(memory, "query.execute")) == 3
+    assert "dataface.staleness.age" not in attributes(entry)
+
+
+@scenario("freshness", since="0.3.1", because=NO_BOARDS)
+def test_a_board_whose_query_fails_is_not_recorded(
+    project: Path, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    face = project / "faces/orders.yml"
+    face.write_text(face.read_text().replace("fct_orders", "fct_gone"))
+    assert dft("board", "emit", "faces/orders.yml").exit_code == 1
+    (entry,) = operations(memory, "command.run")
+    assert told(entry) == ("failed", ())
+    assert attributes(entry)["dataface.error.code"] == "ERR-BINDER-UNKNOWN-COLUMN"
+
+
+@scenario("freshness", since="0.3.1", because=NO_BOARDS)
+def test_a_board_is_as_old_as_its_recording_and_stale_beyond_a_promise(
+    recorded: Path, memory: Memory
+) -> None:
+    entry = replayed(recorded, memory)
+    assert attributes(entry)["dataface.command.name"] == "board render"
+    assert told(entry) == ("ok", ())
+    assert 0 < attributes(entry)["dataface.staleness.age"] < 60
+    assert attributes(entry)["dataface.staleness.layer"] == "result_cache"
+    assert operations(memory, "query.execute") == []
+    day_ago = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=1)
+    change(recorded / RECORDING, recorded_at=day_ago.isoformat())
+    entry = replayed(recorded, memory)
+    assert told(entry) == ("ok", ())
+    assert attributes(entry)["dataface.staleness.age"] == pytest.approx(86_400, abs=60)
+    before = recorder.limits()
+    recorder.set_limits(Limits.model_validate({"promises": {"result_cache": 3_600}}).compile())
+    try:
+        entry = replayed(recorded, memory)
+    finally:
+        recorder.set_limits(before)
+    (drawn,) = operations(memory, "dashboard.render")
+    assert told(drawn) == told(entry) == ("degraded", ("result_stale",))
+    assert attributes(drawn)["dataface.catalog.layers"] == ("result_cache",)
+
+
+@scenario("freshness", since="0.3.1", because=NO_BOARDS)
+def test_a_recording_of_another_board_fails_its_render(recorded: Path, memory: Memory) -> None:
+    change(recorded / RECORDING, rows_by_query={})
+    entry = replayed(recorded, memory)
+    (drawn,) = operations(memory, "dashboard.render")
+    assert told(drawn) == told(entry) == ("failed", ())
+    for span in (drawn, entry):
+        assert attributes(span)["dataface.error.code"] == "ERR-BOARD-RECORDING-MISMATCH"
+    assert "dataface.staleness.age" not in attributes(entry)
 
 
 # -- files that were replaced --------------------------------------------------------------------
@@ -308,6 +539,30 @@ def test_a_file_that_was_written_in_place_is_the_file(project: Path, tmp_path: P
         memory.clear()
         assert len(tables(registry)) > 1
         assert told(operations(memory, "catalog.resolve")[-1]) == ("ok", ())
+
+
+@scenario("freshness", since="0.1.5", because="before 0.1.5 there are no SQLite sources")
+def test_a_sqlite_file_is_opened_for_each_query_and_never_outlived(
+    project: Path, tmp_path: Path, memory: Memory
+) -> None:
+    from dataface.agent_api.query import execute_query
+
+    def database(path: Path, rows: int) -> Path:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("create table seen (n int)")
+            connection.executemany("insert into seen values (?)", [(number,) for number in range(rows)])
+            connection.commit()
+        return path
+
+    database(project / "lite.sqlite", 3)
+    with (project / "dataface.yml").open("a") as configured:
+        configured.write("  lite: {type: sqlite, path: lite.sqlite}\n")
+    with opened(project) as (_, registry):
+        for rows in (3, 7):
+            found = execute_query("select count(*) as n from seen", source="lite", adapter_registry=registry)
+            assert found.data == [{"n": rows}]
+            assert told(operations(memory, "query.execute")[-1]) == ("ok", ())
+            os.replace(database(tmp_path / "other.sqlite", 7), project / "lite.sqlite")
 
 
 @scenario("freshness", deep=True)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +19,8 @@ from memory import Memory
 from opentelemetry.sdk.trace import ReadableSpan
 from scenario import RELEASE, scenario
 
-from context_telemetry.instrumentation import manifest_watch
+from context_telemetry.instrumentation import manifest_watch, model_files
+from context_telemetry.instrumentation.model_files import ModelFiles, Models, models_of
 from context_telemetry.rehearsal.driver import Client, tool
 from context_telemetry.rehearsal.sample import Sample
 
@@ -226,6 +230,178 @@ def test_a_model_that_changed_makes_the_manifest_stale_until_it_is_as_it_was(
         model.write_text(original, "utf-8")
         wait_for(lambda: events(memory, "dataface.artifact.changed")[-1] == ("ok", "dbt_manifest"))
         assert outcome(listed(registry, memory)) == ("ok", ())
+
+
+@scenario("manifest")
+def test_a_model_that_is_added_and_not_parsed_makes_the_manifest_stale_until_it_is_gone(
+    project: Path, memory: Memory
+) -> None:
+    added = project / "models" / "more" / "fct_more.sql"
+    with opened(project) as (_, registry):
+        wait_for(lambda: ("ok", "dbt_manifest") in events(memory, "dataface.artifact.changed"))
+        assert outcome(listed(registry, memory)) == ("ok", ())
+        added.parent.mkdir()
+        added.write_text("select 1 as a", "utf-8")
+        wait_for(lambda: ("stale", "dbt_manifest") in events(memory, "dataface.artifact.changed"))
+        assert outcome(listed(registry, memory)) == ("degraded", ("manifest_stale",))
+        added.unlink()
+        wait_for(lambda: events(memory, "dataface.artifact.changed")[-1] == ("ok", "dbt_manifest"))
+        assert outcome(listed(registry, memory)) == ("ok", ())
+
+
+ODD_MODELS = {
+    "empty.sql": "",
+    "comment.sql": "-- to come",
+    "off.sql": "{{ config(enabled=false) }} select 1 as a",
+    "passing.sql": "{{ config(materialized='ephemeral') }} select 1 as a",
+    "LOUD.SQL": "select 1 as a",
+    "in_python.py": "def model(dbt, session):\n    return dbt.ref('fct_orders')\n",
+    "twice_v1.sql": "select 1 as a",
+    "twice_v2.sql": "select 2 as a",
+    ".hidden/inside.sql": "select 1 as a",
+    # What dbt does not take for a model.
+    ".hidden.sql": "select",
+    "~copy.sql": "select",
+    "#copy.sql": "select",
+    "!copy.sql": "select",
+    "notes.md": "no model",
+    "query.sql.bak": "select",
+}
+VERSIONS = "models: [{name: twice, latest_version: 2, versions: [{v: 1}, {v: 2}]}]\n"
+
+
+def files_of(project: Path) -> tuple[ModelFiles, Models | None]:
+    return ModelFiles(str(project)), models_of(json.loads((project / FILE).read_text("utf-8")))
+
+
+@scenario("manifest")
+def test_what_dbt_itself_takes_for_a_model_is_known_of_its_manifest_and_what_it_does_not_is_none(
+    project: Path,
+) -> None:
+    folder, elsewhere = project / "models" / "odd", project.parent / "elsewhere"
+    for name, text in {**ODD_MODELS, "twice.yml": VERSIONS}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, "utf-8")
+    elsewhere.mkdir()
+    (elsewhere / "linked.sql").write_text("select 1 as a", "utf-8")
+    (folder / "link").symlink_to(elsewhere)  # dbt follows no link to a folder, and one to a file
+    (folder / "one_link.sql").symlink_to(elsewhere / "linked.sql")
+    for other in ("macros", "analyses", "snapshots", "tests"):
+        (project / other).mkdir()
+    (project / "macros" / "one.sql").write_text("{% macro one() %}1{% endmacro %}", "utf-8")
+    (project / "analyses" / "one.sql").write_text("select 1 as a", "utf-8")
+    command = [sys.executable, "-W", "ignore", "-m", "dbt.cli.main", "--quiet", "parse"]
+    subprocess.run([*command, "--project-dir", project, "--profiles-dir", project], check=True, cwd=project)
+    files, known = files_of(project)
+    assert known is not None
+    assert "models/odd/empty.sql" in known.files
+    assert not files.has_more_than(known)
+    (folder / "LOUDER.SQL").write_text("select 1 as a", "utf-8")
+    assert files.has_more_than(known)
+
+
+@scenario("manifest")
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (".dbtignore", "models/more/\n"),
+        ("dbt_project.yml", "name: shop\nmodel-paths: ['{{ env_var(\"MODELS\") }}']\n"),
+        ("dbt_project.yml", "name: shop\nmodel-paths: ['.']\n"),
+        ("dbt_project.yml", "name: shop\nmodel-paths: [../shop/models]\n"),
+        ("dbt_project.yml", "name: shop\nmodel-paths: models\n"),
+        ("dbt_project.yml", "name: shop\nsource-paths: [models]\n"),
+        ("dbt_project.yml", "name: another\n"),
+        ("dbt_project.yml", "name: [\n"),
+        ("dbt_project.yml", None),
+    ],
+    ids=[
+        "files_to_ignore",
+        "a_template",
+        "the_project_itself",
+        "outside_of_it",
+        "no_list",
+        "the_former_name",
+        "another_project",
+        "no_yaml",
+        "no_project",
+    ],
+)
+def test_where_it_is_not_plain_what_dbt_reads_no_model_is_said_to_be_added(
+    project: Path, name: str, content: str | None
+) -> None:
+    files, known = files_of(project)
+    assert known is not None
+    (project / "models" / "more.sql").write_text("select 1 as a", "utf-8")
+    assert files.has_more_than(known)
+    (project / name).unlink(missing_ok=True)
+    if content is not None:
+        (project / name).write_text(content, "utf-8")
+    assert not files.has_more_than(known)
+
+
+@scenario("manifest")
+@pytest.mark.parametrize(
+    "paths",
+    ["", "model-paths: [./models/]", "model-paths: [none, models/staging, models/marts]"],
+    ids=["by_default", "one", "several"],
+)
+def test_models_are_looked_for_where_the_project_says(project: Path, paths: str) -> None:
+    (project / "dbt_project.yml").write_text(f"name: shop\n{paths}\n", "utf-8")
+    files, known = files_of(project)
+    assert known is not None
+    assert not files.has_more_than(known)
+    (project / "models" / "marts" / "more.sql").write_text("select 1 as a", "utf-8")
+    assert files.has_more_than(known)
+
+
+@scenario("manifest")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dbt_version": "2.0.0-beta.1"},
+        {"dbt_version": "1.2.6"},
+        {"dbt_version": None},
+        {"project_name": None},
+    ],
+    ids=["later", "earlier", "unknown", "without_project"],
+)
+def test_a_manifest_of_another_making_does_not_say_all_that_was_read(
+    project: Path, change: dict[str, str | None]
+) -> None:
+    content = json.loads((project / FILE).read_text("utf-8"))
+    assert models_of(content) is not None
+    assert models_of({key: value for key, value in content.items() if key != "disabled"}) is None
+    assert models_of({**content, "metadata": {**content["metadata"], **change}}) is None
+
+
+@scenario("manifest")
+def test_a_folder_is_listed_again_when_it_has_changed_and_no_more_than_so_many_files_are_looked_at(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, known = files_of(project)
+    assert known is not None
+    for folder, _, _ in os.walk(project / "models"):
+        os.utime(folder, (1_000_000, 1_000_000))
+    assert not files.has_more_than(known)
+    listed: list[str] = []
+    scandir = os.scandir
+
+    def scan(path: str) -> Any:
+        listed.append(Path(path).name)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    assert not files.has_more_than(known)
+    assert listed == []
+    (project / "models" / "marts" / "more.sql").write_text("select 1 as a", "utf-8")
+    assert files.has_more_than(known)
+    assert files.has_more_than(known)
+    assert listed == [
+        "marts",
+        "marts",
+    ]  # it has changed just now: what comes in the same moment is not missed
+    monkeypatch.setattr(model_files, "_MOST", 5)
+    assert not files.has_more_than(known)
 
 
 @scenario("manifest", deep=True)

@@ -18,12 +18,13 @@ from memory import Memory, attributes
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
-from scenario import scenario
+from scenario import RELEASE, scenario
 
 import context_telemetry
 from context_telemetry.conventions import names
 from context_telemetry.conventions.derive import derive
 from context_telemetry.history import History
+from context_telemetry.instrumentation import version
 from context_telemetry.rehearsal.sample import Sample
 
 pytestmark = pytest.mark.real
@@ -33,6 +34,13 @@ TRACEPARENT = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
 NO_VIEWS = "has no pages of sources and tables"
 NO_INSPECTION = "its inspect pages fail for tables that exist too"
 NO_IMAGES = "has no addresses of faces as images"
+HEALTHY = {
+    "/whole/": "0.1.2",
+    "/data/shop/main/fct_orders/": "0.1.5",
+    "/inspect/model/?model=fct_orders": "0.2.0",
+    "/whole.svg": "0.2.0",
+}
+"""Pages that answer 200, each since its release; before 0.2.0 an inspect page locks later queries out."""
 
 _RENDERED_AT = re.compile(
     rb'data-rendered-at="[^"]*"'
@@ -337,13 +345,12 @@ def test_a_real_server_answers_the_same_bytes_whether_it_is_observed_or_not(
     paths = [
         "/health",
         "/",
-        "/whole/",
         "/part/",
         "/wrong/",
         "/nowhere/",
         "/data/shop/",
         "/inspect/nope/",
-        "/whole.svg",
+        *HEALTHY,
     ]
     answers: list[list[Answer]] = []
     for observed in (False, True):
@@ -352,12 +359,37 @@ def test_a_real_server_answers_the_same_bytes_whether_it_is_observed_or_not(
         with serving(project, tmp_path / "log.txt", observed=observed, env=environ) as server:
             answers.append([server.get(path) for path in paths])
         shutil.rmtree(project)
+    healthy = {path for path, since in HEALTHY.items() if version(since) <= version(RELEASE)}
+    assert healthy <= {path for path, bare in zip(paths, answers[0], strict=True) if bare.status == 200}
     for path, bare, seen in zip(paths, *answers, strict=True):
         assert (path, seen.status, seen.headers) == (path, bare.status, bare.headers)
         assert first_difference(timeless(bare.body), timeless(seen.body)) is None, path
     assert_told(spans_in(tmp_path / "state"), served=len(paths) - 1)
     (folder,) = [path for path in (tmp_path / "state").iterdir() if path.is_dir()]
     assert_counted_alike(folder, served=len(paths) - 1)
+
+
+@scenario("bytes unchanged", deep=True)
+def test_a_png_is_the_same_with_and_without_observation(sample: Sample, tmp_path: Path) -> None:
+    """The minute is painted into it: it is compared where those before and after are of the same one."""
+    project = sample.copy(tmp_path / "shop").root
+    add_faces(project)
+
+    def png() -> bytes:
+        with browser(application(project)) as client:
+            return bytes(client.get("/whole.png").content)
+
+    def three() -> tuple[bytes, bytes, bytes]:
+        before = png()
+        with instrumented():
+            watched = png()
+        return before, watched, png()
+
+    before, watched, after = three()
+    if before != after:
+        before, watched, after = three()
+    assert before == watched == after
+    assert watched.startswith(b"\x89PNG")
 
 
 def first_difference(one: bytes, other: bytes) -> tuple[bytes, bytes] | None:

@@ -91,6 +91,21 @@ def test_every_documented_name_that_the_release_reaches_is_hooked(session: dict[
 
 
 @scenario("private parts")
+def test_doctor_names_the_versions_of_the_package_s_contracts(sample: Sample) -> None:
+    places = [STANDIN, *filter(None, sys.path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "context_telemetry.cli", "doctor", "--json"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))},
+        cwd=sample.root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = [each["found"] for each in json.loads(done.stdout)["checks"] if each["name"] == "private parts"]
+    assert found == ["PROFILER_CONTRACT_VERSION stand-in"]
+
+
+@scenario("private parts")
 def test_a_table_profiled_from_the_inspect_page_is_a_catalog_profile(session: dict[str, Any]) -> None:
     found = step(session, "profiled over HTTP")
     profiled = next(span for span in named(found, "catalog.profile") if "dataface.catalog.schema" not in span)

@@ -232,6 +232,76 @@ def test_where_no_source_is_configured_a_query_is_refused_for_that(bare: Path, m
     assert told(operation(memory, "query.execute")) == ("failed", ("source_unconfigured",), "_OTHER")
 
 
+@pytest.fixture
+def elsewhere(bare: Path) -> Path:
+    """A project without sources whose dbt profile, which has the name `shop`, is a database with 3 orders."""
+    duckdb = importlib.import_module("duckdb")
+    (bare / "old").mkdir()
+    with duckdb.connect(str(bare / "old/shop.duckdb")) as connection:
+        connection.execute("create table fct_orders as select unnest([1, 2, 3]) as order_id")
+    # 0.3.0 reads no more of a profile than it knows of a source.
+    (bare / "profiles.yml").write_text(
+        "shop:\n  target: dev\n  outputs:\n    dev:\n      type: duckdb\n      path: old/shop.duckdb\n"
+    )
+    return bare
+
+
+COUNTED = "select count(*) as orders from {{ ref('fct_orders') }}"
+OF_DBT_S_NAME = scenario(
+    "queries",
+    since="0.2.0",
+    because="before 0.2.0 a source that is named is never answered by dbt's own connection",
+)
+
+
+@OF_DBT_S_NAME
+@pytest.mark.parametrize("named", ["shop", "dev"])
+def test_where_no_source_is_configured_dbt_s_own_connection_of_that_name_answers_and_it_says_so(
+    elsewhere: Path, memory: Memory, named: str
+) -> None:
+    with opened(elsewhere) as (_, registry):
+        assert execute(registry, COUNTED, named).data == [{"orders": 3}]
+    query = operation(memory, "query.execute")
+    assert told(query) == ("degraded", ("source_unconfigured",), None)
+    assert attributes(query)["db.system.name"] == "duckdb"
+    assert attributes(query)["dataface.catalog.unresolved"] == 1
+
+
+@OF_DBT_S_NAME
+def test_a_source_of_the_dbt_profile_s_name_that_the_project_configures_is_ok(
+    elsewhere: Path, memory: Memory
+) -> None:
+    config = elsewhere / "dataface.yml"
+    config.write_text("sources:\n  shop:\n    type: dbt_profile\n    profile: shop\n")
+    with opened(elsewhere) as (_, registry):
+        assert execute(registry, ORDERS, "shop").data == [{"orders": 3}]
+    assert told(operation(memory, "query.execute")) == ("ok", (), None)
+
+
+@OF_DBT_S_NAME
+def test_a_face_s_query_on_dbt_s_own_connection_in_a_project_without_sources_says_so(
+    elsewhere: Path, memory: Memory
+) -> None:
+    from dataface.ai.tools import dispatch_tool_call
+
+    face = f"queries:\n  orders:\n    source: shop\n    sql: {COUNTED}\n"
+    (elsewhere / "faces/mine.yml").write_text(f"title: Mine\n{face}rows: []\n")
+    with opened(elsewhere) as (context, _):
+        arguments = {"name": "orders", "path": "faces/mine.yml"}
+        answer = dispatch_tool_call("query_face", arguments, context=context)
+    assert (answer["success"], answer["data"]) == (True, [{"orders": 3}])
+    assert told(operation(memory, "tool.call")) == ("degraded", ("source_unconfigured",), None)
+
+
+@scenario("queries", until="0.2.0", because=RUNS_SOURCELESS)
+def test_where_no_source_is_configured_and_none_is_named_dbt_s_connection_is_what_was_asked_for(
+    bare: Path, memory: Memory
+) -> None:
+    with opened(bare) as (_, registry):
+        assert execute(registry, COUNTED, None).data == [{"orders": 1200}]
+    assert told(operation(memory, "query.execute")) == ("ok", (), None)
+
+
 # -- connections and their errors ----------------------------------------------------------------
 
 

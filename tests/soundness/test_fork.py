@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,78 @@ def test_no_child_hangs_whenever_it_was_forked(way: str, moment: str, forks: int
     assert found["forks"] == forks
     assert found["recorded"] == found["counted"] == found["exported"] + found["dropped"]
     assert found["errors"] == {}
+
+
+_OF_MULTIPROCESSING = """
+import json, multiprocessing, sys, threading, time
+from pathlib import Path
+from context_telemetry import instrument, operation
+from context_telemetry.observe import project
+forks, calls, limit = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+instrument()
+project.opened(Path.cwd(), "shop")
+stop, recorded = threading.Event(), [0] * 4
+def record(thread):
+    while not stop.is_set():
+        with operation("cache.read"):
+            recorded[thread] += 1
+        if recorded[thread] % 10 == 0:
+            time.sleep(0.005)  # or four hot loops leave the children no processor
+def child():
+    for _ in range(calls):
+        with operation("manifest.load"):
+            pass
+threads = [threading.Thread(target=record, args=(number,)) for number in range(4)]
+for thread in threads:
+    thread.start()
+fork, hung, codes = multiprocessing.get_context("fork"), 0, set()
+for _ in range(forks // 5):
+    children = [fork.Process(target=child) for _ in range(5)]
+    for each in children:
+        each.start()
+    for each in children:
+        each.join(limit)
+        if each.exitcode is None:
+            hung += 1
+            each.kill()
+            each.join()
+        codes.add(each.exitcode)
+stop.set()
+for thread in threads:
+    thread.join()
+print(json.dumps({"hung": hung, "codes": sorted(codes), "recorded": sum(recorded)}))
+"""
+
+
+def test_all_children_of_multiprocessing_end_with_all_that_they_recorded(tmp_path: Path) -> None:
+    forks, calls = 200, 3
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _OF_MULTIPROCESSING, str(forks), str(calls), "20"],
+        cwd=tmp_path,
+        env={**os.environ, "CONTEXT_TELEMETRY_STATE_DIR": str(tmp_path / "state")},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    assert (found["hung"], found["codes"]) == (0, [0])
+    of_each = [Counter(_names(path)) for path in tmp_path.glob("state/*/traces-*")]
+    assert sum(names["cache.read"] for names in of_each) == found["recorded"]
+    # Nobody has the calls of another one.
+    of_children = [names for names in of_each if "manifest.load" in names]
+    assert of_children == [Counter({"manifest.load": calls})] * forks
+
+
+def _names(path: Path) -> list[str]:
+    return [
+        span["name"]
+        for line in path.read_text().splitlines()
+        for resource in json.loads(line)["resourceSpans"]
+        for scope in resource["scopeSpans"]
+        for span in scope["spans"]
+    ]
 
 
 _INSIDE = """

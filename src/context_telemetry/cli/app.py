@@ -147,7 +147,7 @@ def traces(
     state_dir: StateDir = None,
     since: Since = "1d",
     outcome: Annotated[str | None, typer.Option(help="Only degraded, failed or ok ones.")] = None,
-    reason: Annotated[str | None, typer.Option(help="Only those with this reason.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Only those with this reason or error.")] = None,
     operation: Annotated[str | None, typer.Option(help="Only this operation, as tool.call.")] = None,
     surface: Annotated[str | None, typer.Option(help="Only this surface, as mcp or dashboard.")] = None,
     client: Annotated[str | None, typer.Option(help="Only this client, as claude_code.")] = None,
@@ -161,7 +161,7 @@ def traces(
 
     for option, value, known in (
         ("--outcome", outcome, names.OUTCOMES),
-        ("--reason", reason, names.REASONS),
+        ("--reason", None if screen.is_error(reason) else reason, names.REASONS),
         ("--operation", operation, names.OPERATIONS),
         ("--surface", surface, names.SURFACES),
         ("--client", client, names.CLIENTS),

@@ -287,7 +287,7 @@ def _known(parts: list[Part], compared: Compared) -> Callable[[str, str], bool]:
     def is_known(reason: str, what: str) -> bool:
         if what in names.PAYLOAD_KINDS:
             return ("tools" if what == "tool_list" else "prompt") in looked
-        if what == ARTIFACT:
+        if what == ARTIFACT or reason == "enrichment_lost":  # models are named, too
             return all(part.state != "unknown" for part in parts if part.kind == "manifest")
         if comparison is None:
             return False

@@ -46,8 +46,11 @@ def screen(checked: Checked) -> RenderableType:
 def reason(checked: Checked) -> str:
     """The headline: what decides, in words."""
     wanted = {"unhealthy": "wrong", "unknown": "unknown"}.get(checked.verdict)
-    deciding = sorted(
-        (part for part in checked.parts if part.state == wanted), key=lambda part: _FIRST.index(part.kind)
+    unread = [part for part in checked.parts if part.name == "project" and part.state == "unknown"]
+    # Where the project itself cannot be read, all else that is wrong follows from that.
+    deciding = unread + sorted(
+        (part for part in checked.parts if part.state == wanted and part not in unread),
+        key=lambda part: _FIRST.index(part.kind),
     )
     if not deciding:
         looked = [part.name for part in checked.parts if part.state == "ok"]

@@ -18,8 +18,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from context_telemetry.cli import checks, documents, text
-from context_telemetry.cli.checks import Check
-from context_telemetry.cli.place import PROJECT_VARIABLE, NoProject, not_to_be_made, root_of, sampled
+from context_telemetry.cli.checks import Check, State
+from context_telemetry.cli.place import (
+    PROJECT_VARIABLE,
+    NoProject,
+    broken_file,
+    not_to_be_made,
+    root_of,
+    sampled,
+)
 from context_telemetry.history.files import find as find_files
 
 _CONNECT_SECONDS = 1.0
@@ -30,6 +37,11 @@ _NOT_PLACED = {
     "failed": "changed: this Dataface has them otherwise than the readers know, and they are left alone",
     "waiting": "not tried",
 }
+
+_NEW = (
+    "new: no row knows them. A command is no entry, of a tool only failures are told, a function is not observed; "
+    "what they call is, where it has a row"
+)
 
 
 def examine(project: Path | None, state_dir: Path | None, *, as_json: bool) -> int:
@@ -66,7 +78,7 @@ def _installed() -> Iterator[Check]:
             section, "dataface", "wrong", dataface, f"not observed: this version knows {OLDEST} and later"
         )
     elif version(dataface) > version(NEWEST):
-        advice = f"newer than {NEWEST}, which was tried: see the hooks below"
+        advice = f"newer than {NEWEST}: tried with the rows of that one, see the hooks below"
         yield Check(section, "dataface", "note", dataface, advice)
     else:
         yield Check(section, "dataface", "ok", dataface)
@@ -95,10 +107,12 @@ def _release(distribution: str) -> str | None:
 def _hooks() -> Iterator[Check]:
     section = "hooks"
     try:
-        from context_telemetry.instrumentation import probe
+        from context_telemetry.instrumentation import NEWEST, contract_versions, probe, unknown, version
 
+        newer = version(_release("dataface") or "0") > version(NEWEST)
         with contextlib.redirect_stdout(sys.stderr):  # it imports Dataface, and stdout is for our answer
             states: list[Any] = list(probe())
+            came = unknown() if newer else []
     except Exception as error:  # whatever a broken installation raises on import is a finding, not an end
         yield Check(section, "probe", "wrong", f"could not look ({type(error).__name__})", str(error))
         return
@@ -108,6 +122,13 @@ def _hooks() -> Iterator[Check]:
     yield Check(section, "hook points", "wrong" if wrong or not states else "ok", summary)
     for why, count in Counter(str(each.detail) for each in states if each.state == "unneeded").items():
         yield Check(section, "private parts", "ok", f"{why}: {text.counted(count, 'hook point')} not needed")
+    for name, contract in contract_versions().items():
+        yield Check(section, "private parts", "ok", f"{name} {contract}")
+    if newer:
+        if came:
+            yield Check(section, "new", "note", "\n".join(came), _NEW)
+        else:
+            yield Check(section, "new", "ok", f"no command, tool or function that {NEWEST} has not")
     for state, meaning in _NOT_PLACED.items():
         found = [
             f"{each.id}{f' ({each.detail})' if each.detail else ''}" for each in states if each.state == state
@@ -131,7 +152,9 @@ def _telemetry(project: Path | None, state_dir: Path | None) -> Iterator[Check]:
         yield Check(section, "project", "wrong", "not found", str(error))
     else:
         advice = "" if root else f"name it with --project DIR or {PROJECT_VARIABLE}"
-        yield Check(section, "project", "ok" if root else "note", str(root or "none here"), advice)
+        broken = f"{why}: repair it" if root and (why := broken_file(root)) else ""
+        state: State = "wrong" if broken else "ok" if root else "note"
+        yield Check(section, "project", state, str(root or "none here"), broken or advice)
     environ = dict(os.environ) | ({PROJECT_VARIABLE: str(root)} if root else {})
     settings, problems = load_lenient(root, environ)
     for problem in problems:

@@ -66,6 +66,7 @@ def status(seen: Status, exit_code: int) -> dict[str, Any]:
             {**_plain(reason), "what_to_do": what_to_do(reason.reason, reason.pids) or None}
             for reason in seen.facts.reasons
         ],
+        "errors": [_plain(error) for error in seen.facts.errors],
         "checks": _plain(seen.facts.checks) if seen.facts.checks else None,
         "served": [_plain(row) for row in history.served()],
         "payloads": [_plain(row) for row in seen.facts.sizes],
@@ -150,13 +151,17 @@ def doctor(checks: Sequence[Check], exit_code: int) -> dict[str, Any]:
     }
 
 
-_MOMENTS = frozenset({"time", "first", "last", "start", "end"})
+_MOMENTS = frozenset({"time", "first", "last", "start", "end", "began", "ended"})
 """The fields of the history's records that are moments."""
 
 
 def _plain(record: Any) -> dict[str, Any]:
     return {
-        key: iso(value) if key in _MOMENTS else list(value) if isinstance(value, tuple) else value
+        key: iso(value)
+        if key in _MOMENTS and value is not None
+        else list(value)
+        if isinstance(value, tuple)
+        else value
         for key, value in asdict(record).items()
     }
 

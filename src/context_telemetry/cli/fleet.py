@@ -10,8 +10,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from context_telemetry.cli import documents, text, watching
-from context_telemetry.cli.status import EXIT, SERVED, headline, indicators, plain_table, served_table
-from context_telemetry.health import Verdict, evaluate, what_to_do
+from context_telemetry.cli.status import EXIT, SERVED, beyond, good, headline, plain_table, served_table
+from context_telemetry.health import Verdict, evaluate, urgency, what_to_do
 from context_telemetry.health.fleet import Fleet, ReasonRow, ServedRow, Unreachable
 
 if TYPE_CHECKING:
@@ -58,10 +58,13 @@ def screen(seen: FleetStatus) -> RenderableType:
     parts: list[RenderableType] = [_headline(seen)]
     if seen.served:
         parts += [Text(), served_table(SERVED, seen.served)]
-    if seen.served or seen.verdict.state != "unknown":
-        parts += [Text(), *indicators(seen.verdict, traffic=bool(seen.served))]
+    judged = seen.served or seen.verdict.state != "unknown"
+    if judged and (bad := beyond(seen.verdict, traffic=bool(seen.served))):
+        parts += [Text(), bad]
     if seen.reasons:
         parts += [Text(), *_reasons(seen)]
+    if judged:
+        parts += [Text(), *good(seen.verdict, {each.reason for each in seen.reasons})]
     return Group(*parts)
 
 
@@ -73,7 +76,7 @@ def _headline(seen: FleetStatus) -> RenderableType:
 
 def _reasons(seen: FleetStatus) -> Iterator[RenderableType]:
     table = plain_table(("reason", "left"), ("surface", "left"), ("calls", "right"), ("what to do", "left"))
-    for row in seen.reasons:
+    for row in sorted(seen.reasons, key=lambda row: urgency(row.reason)):
         table.add_row(
             Text(row.reason, "yellow"),
             row.surface or "-",

@@ -86,6 +86,18 @@ def root_of(project: Path | None) -> Path | None:
     return root
 
 
+def broken_file(root: Path) -> str:
+    """Why Dataface cannot read the project's own file, as `dataface.yml:2: ...`; empty where it can, or is none."""
+    from context_telemetry.contract.project_files import ProjectFileError, read_yaml
+
+    try:
+        if (path := root / "dataface.yml").is_file():
+            read_yaml(path, root)
+    except ProjectFileError as error:
+        return str(error)
+    return ""
+
+
 def not_to_be_made(folder: Path) -> str:
     """Why the folder, which is not there, could not be made either; empty when it could."""
     try:

@@ -12,7 +12,8 @@ from pathlib import Path
 from context_telemetry.cli import text
 from context_telemetry.cli.checks import Check
 from context_telemetry.conventions import names
-from context_telemetry.health import how
+from context_telemetry.health import how, lost_descriptions
+from context_telemetry.health.words import some_of
 from context_telemetry.history import Event, History
 
 _SECTION = "recorded"
@@ -39,7 +40,7 @@ def recorded(folder: Path) -> Iterator[Check]:
     if quiet := states[_PROCESSES_SHOWN:]:
         yield Check(_SECTION, "earlier", "ok", f"{len(quiet)} more")
     for described in history.last_events(names.EVENT_DATAFACE_ENRICHMENT_CHANGED)[-1:]:
-        yield _descriptions(described, folder, now)
+        yield _descriptions(described, lost_descriptions(history), folder, now)
 
 
 def _process(state: Event, now: float) -> Check:
@@ -51,7 +52,8 @@ def _process(state: Event, now: float) -> Check:
             ("failed", names.CONTEXT_TELEMETRY_HOOKS_FAILED),
         )
     }
-    wrong = _count(state, names.CONTEXT_TELEMETRY_ERROR_COUNT_SETTINGS)
+    # Not the count by part, which is what has come since the last word: the total below has all of them.
+    wrong = _count(state, names.CONTEXT_TELEMETRY_SETTINGS_WRONG)
     caught = _count(state, names.CONTEXT_TELEMETRY_ERRORS) - wrong
     dropped = _count(state, names.CONTEXT_TELEMETRY_DROPPED)
     told = [f"{count} {word}" for word, count in hooks.items() if count]
@@ -80,7 +82,7 @@ def _process(state: Event, now: float) -> Check:
     )
 
 
-def _descriptions(changed: Event, folder: Path, now: float) -> Check:
+def _descriptions(changed: Event, models: list[str], folder: Path, now: float) -> Check:
     described, total, lost = (
         _count(changed, name)
         for name in (
@@ -92,7 +94,8 @@ def _descriptions(changed: Event, folder: Path, now: float) -> Check:
     found = f"on {described:,} of {text.counted(total, 'column')}, {text.ago(changed.time, now)}"
     if not lost:
         return Check(_SECTION, "descriptions", "ok", found)
-    advice = f"{lost:,} of a former manifest are gone: restore them; {how('enrichment_lost', folder)}"
+    named = f", on {some_of(models)}" if models else ""
+    advice = f"{lost:,} of a former manifest are gone{named}: restore them; {how('enrichment_lost', folder)}"
     return Check(_SECTION, "descriptions", "note", found, advice)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from context_telemetry.cli import documents, text, watching
-from context_telemetry.cli.place import Place, sampled, unusable
+from context_telemetry.cli.place import Place, broken_file, sampled, unusable
 from context_telemetry.conventions import names
 from context_telemetry.health import (
     EVERYWHERE,
@@ -23,10 +24,11 @@ from context_telemetry.health import (
     Verdict,
     evaluate,
     how,
+    urgency,
     what_to_do,
 )
-from context_telemetry.health.words import processes
-from context_telemetry.history import ChecksSeen, Event, History, ProcessSeen, ReasonSeen, Traffic
+from context_telemetry.health.words import processes, some_of
+from context_telemetry.history import ChecksSeen, Event, History, ProcessSeen, Traffic
 
 if TYPE_CHECKING:
     from context_telemetry.health.fleet import ServedRow
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
 EXIT = {"healthy": 0, "unhealthy": 1, "unknown": 3}
 
 _REASONS_SHOWN = 5
-_PROCESSES_SHOWN = 6
+_PROCESSES_SHOWN = 8
+_KINDS_SHOWN = 4
 _IN_A_LINE = 2  # so many alike need no table to be told apart
 _FILES_NAMED = 3
 _ADVICE = "what to do"
@@ -83,19 +86,31 @@ def watch(place: Place, seconds: float | None) -> NoReturn:
 
 
 def screen(seen: Status) -> RenderableType:
-    """One screen: the verdict, who was served what, what is wrong and what to do."""
+    """One screen: the verdict, who was served what, what is wrong and what to do, and last what is good."""
+    met = _met(seen)
+    return text.Filling(lambda rows: Group(*_parts(seen, met, rows)), min(_REASONS_SHOWN, len(met)), len(met))
+
+
+def _parts(seen: Status, met: Sequence[_Met], rows: int) -> list[RenderableType]:
     parts: list[RenderableType] = [_headline(seen)]
+    if broken := broken_file(seen.place.root):
+        words = f"! {broken}: repair it, nothing that reads it works now"
+        parts.append(Text(words, "red", overflow="fold"))
     if seen.facts.traffic:
         parts += [Text(), _traffic(seen)]
-    if seen.facts.traffic or seen.verdict.state != "unknown":
-        parts += [Text(), *indicators(seen.verdict, traffic=bool(seen.facts.traffic))]
-    if seen.facts.reasons:
-        parts += [Text(), *_reasons(seen)]
+    judged = seen.facts.traffic or seen.verdict.state != "unknown"
+    if judged and (bad := beyond(seen.verdict, traffic=bool(seen.facts.traffic))):
+        parts += [Text(), bad]
+    if met:
+        parts += [Text(), *_reasons(seen, met, rows)]
+    if judged:
+        checked = seen.facts.checks.reasons if seen.facts.checks else ()
+        parts += [Text(), *good(seen.verdict, {*(each.reason for each in seen.facts.reasons), *checked})]
     if seen.facts.checks:
         parts += [Text(), _checks(seen, seen.facts.checks)]
     if footer := [*_processes(seen), *_footer(seen)]:
         parts += [Text(), *footer]
-    return Group(*parts)
+    return parts
 
 
 def _headline(seen: Status) -> RenderableType:
@@ -223,8 +238,8 @@ def _against(form: Any, value: float | None, limit: float | None) -> Text:
     return shown.append(f"/{form(limit)}", "dim") if limit is not None else shown
 
 
-def indicators(verdict: Verdict, *, traffic: bool) -> Iterator[RenderableType]:
-    """What is beyond its limit, unknown or too few to judge, each in a line, and what is good in one."""
+def beyond(verdict: Verdict, *, traffic: bool) -> RenderableType | None:
+    """What is beyond its limit, unknown or too few to judge, each in a line; None where nothing is."""
     unknown = _notable_unknown(verdict) if traffic else []  # else the headline has said it of all
     table = plain_table(
         ("", "left"), ("indicator", "left"), ("surface", "left"), ("value", "right"), ("limit", "right")
@@ -232,37 +247,65 @@ def indicators(verdict: Verdict, *, traffic: bool) -> Iterator[RenderableType]:
     table.add_column("")
     too_few = [finding for finding in verdict.of("healthy") if finding.too_few]
     for finding in [*verdict.of("unhealthy"), *unknown, *too_few]:
-        style = "dim" if finding.too_few else text.STATE_STYLE[finding.state]
+        doubtful = finding.state == "healthy"
+        style = "dim" if doubtful else text.STATE_STYLE[finding.state]
         table.add_row(
-            Text("~" if finding.too_few else text.STATE_MARK[finding.state], style),
+            Text("~" if doubtful else text.STATE_MARK[finding.state], style),
             Text(finding.indicator.name, style),
             "" if finding.surface == EVERYWHERE else finding.surface or "-",
             _value(finding),
             _limit(finding),
             _last(_detail(finding)),
         )
-    if table.row_count:
-        yield table
-    told = {finding.indicator.name for finding in [*verdict.of("unhealthy"), *too_few]}
-    good = dict.fromkeys(
-        each.indicator.good for each in verdict.of("healthy") if each.indicator.name not in told
+    return table if table.row_count else None
+
+
+def good(verdict: Verdict, met: AbstractSet[str]) -> Iterator[RenderableType]:
+    """What is good, in a line; what has a few bad ones within its limit; and what the rest leaves open."""
+    healthy = verdict.of("healthy")
+    told = {each.indicator.name for each in [*verdict.of("unhealthy"), *healthy] if _is_told(each)}
+    fine = [each for each in healthy if each.indicator.name not in told]
+    few = [each for each in fine if each.bad and each.indicator.kind == "ratio"]
+    told |= {each.indicator.name for each in few}
+    none = [each for each in fine if each.indicator.name not in told]
+    left_open = dict.fromkeys(
+        each.indicator.name for each in none if each.most_went_wrong or each.indicator.denied_by & met
     )
-    if good:
-        yield Text.assemble((text.STATE_MARK["healthy"] + " ", "green"), (", ".join(good), "dim"))
+    mark = (text.STATE_MARK["healthy"] + " ", "green")
+    if said := dict.fromkeys(each.indicator.good for each in none if each.indicator.name not in left_open):
+        yield Text.assemble(mark, (", ".join(said), "dim"))
+    if few:
+        words = ", ".join(
+            " ".join((each.indicator.name, each.surface or "-", _value(each), "of", _limit(each)))
+            for each in few
+        )
+        yield Text.assemble(mark, (f"within their limits: {words}", "dim"))
+    if left_open:
+        yield Text(f"- left open by what is above: {', '.join(left_open)}", "dim")
+
+
+def _is_told(finding: Finding) -> bool:
+    return finding.state == "unhealthy" or finding.too_few
 
 
 def _detail(finding: Finding) -> str:
+    """What the last column says, which always has something to say."""
     if finding.too_few:
-        return f"too few to judge: {finding.bad} of {finding.minimum}"
-    return finding.detail or ("nothing to judge by" if finding.state == "unknown" else "")
+        return f"too few to judge: {finding.bad:,} of {finding.minimum:,}"
+    if finding.detail or finding.state == "unknown":
+        return finding.detail or "nothing to judge by"
+    if finding.indicator.kind == "ratio" and finding.indicator.unit == "ratio":
+        return f"{finding.bad:,} of {finding.count:,}"
+    return finding.indicator.wrong
 
 
 def _notable_unknown(verdict: Verdict) -> list[Finding]:
-    return [finding for finding in verdict.of("unknown") if finding.indicator.required]
+    return [finding for finding in verdict.of("unknown") if finding.indicator.required or finding.too_few]
 
 
 _FORMS: Mapping[str, Callable[[float], str]] = {
     "ratio": text.ratio,
+    "per_call": text.per_call,
     "seconds": text.lasting,
     "count": lambda value: f"{value:,.0f}",
 }
@@ -271,7 +314,8 @@ _FORMS: Mapping[str, Callable[[float], str]] = {
 def _value(finding: Finding) -> str:
     if finding.value is None:
         return "unknown"
-    return _FORMS[finding.indicator.unit](finding.value)
+    unit = finding.indicator.unit
+    return _FORMS[unit](finding.value) + (" per call" if unit == "per_call" else "")
 
 
 def _limit(finding: Finding) -> str:
@@ -280,19 +324,70 @@ def _limit(finding: Finding) -> str:
     return _FORMS[finding.indicator.unit](finding.limit)
 
 
-def _reasons(seen: Status) -> Iterator[RenderableType]:
+@dataclass(frozen=True)
+class _Met:
+    """A reason, or an error without one, that calls of one surface had."""
+
+    name: str
+    surface: str | None
+    count: int
+    last: float
+    trace_id: str
+    pids: tuple[int, ...]
+    advice: str
+    style: str
+    urgency: int
+
+
+def _met(seen: Status) -> list[_Met]:
+    """What calls met, first what one repair ends; of what is as urgent what most calls met."""
+    met = [
+        _Met(
+            each.reason,
+            each.surface,
+            each.count,
+            each.last,
+            each.trace_id,
+            each.pids,
+            what_to_do(each.reason, each.pids),
+            "yellow",
+            urgency(each.reason),
+        )
+        for each in seen.facts.reasons
+    ]
+    met += [
+        _Met(
+            each.error,
+            each.surface,
+            each.count,
+            each.last,
+            each.trace_id,
+            each.pids,
+            f"open the trace: {some_of(each.targets)}",
+            "red",
+            urgency(each.error),
+        )
+        for each in seen.facts.errors
+    ]
+    of_all = Counter[str]()
+    for each in met:
+        of_all[each.name] += each.count
+    return sorted(met, key=lambda each: (each.urgency, -of_all[each.name], each.name, -each.count))
+
+
+def _reasons(seen: Status, met: Sequence[_Met], rows: int) -> Iterator[RenderableType]:
     """What is wrong, where, and what to do. Surfaces and processes are told where there are several."""
-    shown, more = seen.facts.reasons[:_REASONS_SHOWN], seen.facts.reasons[_REASONS_SHOWN:]
-    if len(more) == 1:  # the line that would tell of it has room for it
-        shown, more = seen.facts.reasons, []
-    cells: dict[str, Callable[[ReasonSeen], RenderableType]] = {
-        "reason": lambda each: Text(each.reason, "yellow"),
+    shown, more = met[:rows], met[rows:]
+    if len(more) == 1:  # the lines that would tell of it have room for it
+        shown, more = met, []
+    cells: dict[str, Callable[[_Met], RenderableType]] = {
+        "reason": lambda each: Text(each.name, each.style),
         "surface": lambda each: each.surface or "-",
         "calls": lambda each: f"{each.count:,}",
         "last": lambda each: text.ago(each.last, seen.now),
         "trace": lambda each: each.trace_id[: text.SHOWN_ID],
         "process": lambda each: _pids(each.pids),
-        _ADVICE: lambda each: _last(what_to_do(each.reason, each.pids)),
+        _ADVICE: lambda each: _last(each.advice),
     }
     alike = set()
     if len({row.surface for row in seen.facts.traffic}) == 1:
@@ -309,19 +404,17 @@ def _reasons(seen: Status) -> Iterator[RenderableType]:
         return table
 
     yield text.Fitting(make, ("process", "last"), whole=_ADVICE)
-    for reason in dict.fromkeys(each.reason for each in seen.facts.reasons):
+    if more:
+        named = ", ".join(dict.fromkeys(each.name for each in more))
+        command = seen.place.command("status", "--since", text.since(seen.seconds))
+        yield Text(f"and {len(more)} more: {named}\n{command} | cat", "dim", overflow="fold")
+    for reason in dict.fromkeys(each.name for each in shown):
         if words := how(reason, seen.place.folder):
             yield Text(f"{reason}: {words}", "dim", overflow="fold")
     if not_there := sum(row.not_there for row in seen.facts.traffic):
         pages = f"{text.counted(not_there, 'page')} not there, by names that are not recorded"
         words = f"resource_unknown: {pages}; they count in resolution_failures, not in degraded_ratio"
         yield Text(words, "dim", overflow="fold")
-    if more:
-        named = ", ".join(dict.fromkeys(each.reason for each in more))
-        command = seen.place.command(
-            "traces", "--since", text.since(seen.seconds), "--reason", more[0].reason
-        )
-        yield Text(f"and {len(more)} more: {named}\n{command}", "dim", overflow="fold")
 
 
 def _checks(seen: Status, checks: ChecksSeen) -> Text:
@@ -341,14 +434,18 @@ def _pids(pids: tuple[int, ...]) -> str:
 
 
 def _processes(seen: Status) -> Iterator[RenderableType]:
-    """Who recorded, the sick first: a project may be served by many processes at once, of more than one release."""
-    known = seen.facts.processes
+    """Who recorded: a project may be served by many processes at once, of more than one release.
+
+    Those that run first, the sick before the others, and last those that nobody has called.
+    """
+    known = sorted(
+        seen.facts.processes, key=lambda each: (not each.calls, each.ended is not None, not each.not_ok)
+    )
     if not known:
         return
     if len(known) <= _IN_A_LINE and len({each.release for each in known}) == 1:
         named = (
-            f"{each.pid or '-'} (Dataface {each.release or '-'}, {text.ago(each.last, seen.now)})"
-            for each in known
+            f"{each.pid or '-'} (Dataface {each.release or '-'}, {_heard(each, seen.now)})" for each in known
         )
         yield Text(f"processes {', '.join(named)}", "dim")
         return
@@ -358,8 +455,8 @@ def _processes(seen: Status) -> Iterator[RenderableType]:
         "Dataface": lambda each: each.release or "-",
         "surface": lambda each: ", ".join(each.surfaces) or "-",
         "client": lambda each: ", ".join(each.clients) or "-",
-        "since": lambda each: text.ago(each.first, seen.now),
-        "last": lambda each: text.ago(each.last, seen.now),
+        "since": lambda each: text.ago(min(each.began or each.first, each.first), seen.now),
+        "last": lambda each: _heard(each, seen.now),
         "calls": lambda each: f"{each.calls:,}",
         "not ok": lambda each: _count(each.not_ok, "yellow"),
     }
@@ -373,10 +470,35 @@ def _processes(seen: Status) -> Iterator[RenderableType]:
 
     yield text.Fitting(make, ("client", "since"))
     if len(shown) < len(known):
-        quiet = known[len(shown) :]
-        releases = ", ".join(sorted({each.release or "-" for each in quiet}))
-        bad = sum(each.not_ok for each in quiet)
-        yield Text(f"and {len(quiet)} more (Dataface {releases}), {text.counted(bad, 'call')} not ok", "dim")
+        yield Text(_more_processes(seen, known[len(shown) :]), "dim", overflow="fold")
+
+
+def _heard(process: ProcessSeen, now: float) -> str:
+    """Its last call, or its end: one that was killed says no end, as one that nobody calls."""
+    if process.ended is not None:
+        return f"ended {text.ago(process.ended, now)}"
+    return text.ago(process.last, now)
+
+
+def _more_processes(seen: Status, rest: Sequence[ProcessSeen]) -> str:
+    """The processes that have no line of their own: how many of which kind, and the command that lists them."""
+    kinds = Counter(
+        " ".join(
+            (
+                ", ".join(each.surfaces) or "no calls",
+                *([", ".join(each.clients)] if each.clients else []),
+                f"on {each.release or '-'}",
+            )
+        )
+        for each in rest
+    ).most_common()
+    told = [f"{count} {kind}" for kind, count in kinds[:_KINDS_SHOWN]]
+    if others := sum(count for _, count in kinds[_KINDS_SHOWN:]):
+        told.append(f"{others} other{'s' if others > 1 else ''}")
+    bad = sum(each.not_ok for each in rest)
+    calls = f"; {text.counted(bad, 'call')} not ok" if bad else ""
+    command = seen.place.command("status", "--since", text.since(seen.seconds), "--json")
+    return f"and {len(rest)} more processes: {', '.join(told)}{calls}\n{command}"
 
 
 def _footer(seen: Status) -> Iterator[RenderableType]:

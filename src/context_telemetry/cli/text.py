@@ -10,7 +10,14 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TextIO
 
-from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
+from rich.console import (
+    Console,
+    ConsoleOptions,
+    ConsoleRenderable,
+    RenderableType,
+    RenderHook,
+    RenderResult,
+)
 from rich.measure import Measurement
 from rich.rule import Rule
 from rich.segment import Segment
@@ -18,7 +25,7 @@ from rich.table import Column, Table
 
 from context_telemetry.health.words import counted, lasting
 
-__all__ = ["Fitting", "ago", "console", "counted", "lasting", "ratio", "size", "took", "window"]
+__all__ = ["Filling", "Fitting", "ago", "console", "counted", "lasting", "ratio", "size", "took", "window"]
 
 STATE_STYLE = {"healthy": "green", "unhealthy": "red", "unknown": "yellow"}
 STATE_MARK = {"healthy": "✓", "unhealthy": "✗", "unknown": "?"}
@@ -110,6 +117,32 @@ class Fitting:
         return max(each.maximum if whole else each.minimum for each in measured)
 
 
+_PROMPT = 2  # of the terminal, for what the shell says after it
+
+
+@dataclass(frozen=True)
+class Filling:
+    """A screen with as many rows as the terminal is high, ``least`` at any rate; all where there is no terminal."""
+
+    make: Callable[[int], RenderableType]
+    """The screen with so many rows."""
+    least: int
+    most: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        rows = self.most
+        while console.is_terminal and rows > self.least:
+            over = self._lines(console, options, rows) - (console.size.height - _PROMPT)
+            if over <= 0:
+                break
+            rows = max(self.least, rows - over)
+        yield self.make(rows)
+
+    def _lines(self, console: Console, options: ConsoleOptions, rows: int) -> int:
+        whole = options.update(height=None)
+        return len(console.render_lines(self.make(rows), whole, pad=False))
+
+
 @dataclass(frozen=True)
 class Title:
     """A line with words in it, no longer than a screen is wide."""
@@ -171,6 +204,11 @@ def size(count: float | None) -> str:
         if count >= length:
             return f"{count / length:.3g} {unit}" if count < 100 * length else f"{count / length:.0f} {unit}"
     return f"{count:.0f} B"
+
+
+def per_call(value: float) -> str:
+    """How many there are for each call: `0.2`, `1.5`, `12`."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def ratio(value: float) -> str:

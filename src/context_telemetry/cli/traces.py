@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
@@ -23,7 +24,9 @@ from context_telemetry.history.records import Value
 from context_telemetry.observe.reading import COORDINATES
 
 _BAR, _TOOK = 12, 6
-_TARGET_LEAST = 16
+# Who served a call is told where that leaves room for what was asked.
+_TARGET_LEAST, _TARGET_WITH_PROCESS = 16, 40
+_NUMBERS = ("process", "took", "size")
 _TARGETS = (names.MCP_RESOURCE_URI, names.DATAFACE_PAGE, names.DATAFACE_FACE)
 
 
@@ -44,12 +47,25 @@ class Filter:
 def listing(place: Place, chosen: Filter, *, as_json: bool) -> None:
     """Print the calls that match, newest first."""
     since = None if chosen.seconds is None else time.time() - chosen.seconds
-    found = calls(History(place.folder, since=since), chosen)
+    history = History(place.folder, since=since)
+    found = calls(history, chosen)
     if as_json:
         documents.show(documents.traces(found))
     else:
-        trouble = "" if found else unusable(place.folder)
+        trouble = "" if found else unusable(place.folder) or _nothing_recorded(place, history)
         text.console().print(Text(trouble, "yellow", overflow="fold") if trouble else table(found))
+
+
+def _nothing_recorded(place: Place, history: History) -> str:
+    """What to do where no call was ever recorded; empty where some were."""
+    if history.files.last_written is not None:
+        return ""
+    return f"no calls recorded in {place.folder}: `{place.command('status')}` says why"
+
+
+def is_error(word: str | None) -> bool:
+    """Whether a word that stands among the reasons of a list is an `error.type` or a code, which no list closes."""
+    return word == "tool_error" or (word is not None and re.fullmatch(r"[a-z_]+", word) is None)
 
 
 def calls(history: History, chosen: Filter) -> list[Call]:
@@ -68,30 +84,31 @@ def table(found: Sequence[Call]) -> RenderableType:
         "time": lambda call: _moment(call, today),
         "trace": lambda call: call.trace_id[: text.SHOWN_ID],
         "client": _who,
-        "call": _Asked,
+        "process": lambda call: "-" if call.pid is None else str(call.pid),
+        "release": lambda call: call.release or "-",
+        "call": lambda call: _Asked(call, _TARGET_LEAST),
         "outcome": lambda call: Text(call.outcome or "-", text.OUTCOME_STYLE.get(call.outcome or "", "")),
         "took": lambda call: text.took(call.seconds),
         "size": lambda call: text.size(call.payload_bytes),
     }
 
     def make(without: AbstractSet[str]) -> Table:
-        shown = [name for name in cells if name not in without]
+        shown = {name: cell for name, cell in cells.items() if name not in without}
+        if "process" in shown:
+            shown["call"] = lambda call: _Asked(call, _TARGET_WITH_PROCESS)
         rows = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
         for name in shown:
-            rows.add_column(
-                name, justify="right" if name in ("took", "size") else "left", no_wrap=name != "call"
-            )
+            rows.add_column(name, justify="right" if name in _NUMBERS else "left", no_wrap=name != "call")
         for call in found:
-            rows.add_row(*(cells[name](call) for name in shown))
+            rows.add_row(*(cell(call) for cell in shown.values()))
         return rows
 
-    return text.Fitting(make, ("client", "time", "took", "size"))
+    return text.Fitting(make, ("release", "process", "client", "time", "took", "size"))
 
 
 def _who(call: Call) -> str:
-    """The client, and where it does not speak MCP also what it speaks."""
-    told = (None if call.surface == "mcp" and call.client else call.surface, call.client)
-    return "/".join(each for each in told if each) or "-"
+    """The client with what it speaks, as in a trace."""
+    return "/".join(each for each in (call.surface, call.client) if each) or "-"
 
 
 def _moment(call: Call, today: date) -> str:
@@ -104,6 +121,7 @@ class _Asked:
     """What was called, cut where there is no room, and below it what went wrong, which never is."""
 
     call: Call
+    least: int
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield self._target
@@ -114,7 +132,7 @@ class _Asked:
         target, notes = (
             Measurement.get(console, options, each) for each in (self._target, self._notes or Text())
         )
-        least = max(min(target.maximum, _TARGET_LEAST), notes.minimum)
+        least = max(min(target.maximum, self.least), notes.minimum)
         return Measurement(least, max(target.maximum, notes.maximum))
 
     @property
@@ -151,9 +169,11 @@ class TraceTree:
         begun = min(span.start for span in self.spans)
         whole = max(span.end for span in self.spans) - begun
         moment = datetime.fromtimestamp(begun).strftime("%d %b %Y %H:%M:%S")
-        yield Text.assemble(
-            ("trace ", "dim"), (self.spans[0].trace_id, "bold"), (f"  {moment}{self._process}", "dim")
-        )
+        head = Text.assemble(("trace ", "dim"), (self.spans[0].trace_id, "bold"), (f"  {moment}", "dim"))
+        if who := self._process:
+            fits = head.cell_len + 2 + len(who) <= options.max_width
+            head.append(f"  {who}" if fits else f"\n{who}", "dim")
+        yield head
         lines = [*self._lines(options.max_width - _BAR - _TOOK - 4)]
         rows = Table.grid(padding=(0, 2, 0, 0))
         rows.add_column(
@@ -174,7 +194,12 @@ class TraceTree:
     @property
     def _process(self) -> str:
         pids = list(dict.fromkeys(span.pid for span in self.spans if span.pid is not None))
-        return f"  {processes(pids)}" if pids else ""
+        releases = list(dict.fromkeys(span.release for span in self.spans if span.release))
+        told = [
+            *([processes(pids)] if pids else []),
+            *([f"Dataface {', '.join(releases)}"] if releases else []),
+        ]
+        return "  ".join(told)
 
     def _lines(self, room: int) -> Iterator[tuple[Text, Span | None]]:
         """Each span's own line with the span, then its notes without."""
@@ -195,13 +220,36 @@ def tree(spans: Sequence[Span], place: Place, history: History) -> RenderableTyp
             met.setdefault(reason, []).extend([] if span.pid is None else [span.pid])
     for reason, pids in met.items():
         told = what_to_do(reason, list(dict.fromkeys(pids))).replace("open the trace", "look above")
-        words = [told, how(reason, place.folder)]
+        words = [told, _cause(reason, spans) or how(reason, place.folder)]
         if found := changed_then(history, reason, max(span.end for span in spans)):
             words.append(f"changed then: {some_of(found)}")
         if reason == "resource_unknown" and any(names.DATAFACE_PAGE in span.attributes for span in spans):
             words.append("the name that was asked for is not recorded, whoever links to it knows it")
         advice.add_row(Text(reason, "yellow"), "; ".join(each for each in words if each))
     return Group(TraceTree(spans), Text(), advice) if met else TraceTree(spans)
+
+
+def _cause(reason: str, spans: Sequence[Span]) -> str:
+    """Which of the causes that a reason can have it has in this trace; empty where the spans do not tell."""
+    if reason != "context_is_error_text":
+        return ""
+    ours = [span.attributes for span in spans if span.ours]
+    sources = [str(each.get(names.DATAFACE_CATALOG_SOURCE) or "") for each in ours if _is_failed(each)]
+    if any(sources):
+        return f"{some_of(list(dict.fromkeys(filter(None, sources))))} could not be read"
+    asked = any(str(each.get(names.DATAFACE_OPERATION_NAME)).startswith("catalog.") for each in ours)
+    in_place_of_schema = any(
+        each.get(names.DATAFACE_PAYLOAD_KIND) == "schema_context"
+        and reason in _strings(each.get(names.DATAFACE_DEGRADATION_REASONS))
+        for each in ours
+    )
+    if in_place_of_schema and not asked:
+        return "no source was asked: there are several, and none was named for the schema"
+    return ""
+
+
+def _is_failed(attributes: Mapping[str, Value]) -> bool:
+    return attributes.get(names.DATAFACE_OUTCOME) == "failed"
 
 
 # Changes of other levels are told, and give no call the reason.
@@ -268,7 +316,7 @@ def _notes_of(span: Span, room: int) -> Iterator[Text]:
     get = span.attributes.get
     wrong = _strings(get(names.DATAFACE_DEGRADATION_REASONS))
     wrong += [str(error) for name in (names.DATAFACE_ERROR_CODE, names.ERROR_TYPE) if (error := get(name))]
-    for words, style in ((wrong, _style(span)), (_details(span), "dim")):
+    for words, style in ((wrong, _style(span)), (_details(span), "dim"), (_context(span), "dim")):
         line = ""
         for word in words:
             if line and len(line) + 3 + len(word) > room:
@@ -292,6 +340,20 @@ def _bar(span: Span, begun: float, whole: float) -> str:
     return " " * first + "━" * (last - first) + " " * (_BAR - last)
 
 
+def _context(span: Span) -> list[str]:
+    """The fingerprint of what was given to work with, and of its parts enough to see which of them differs."""
+    fingerprint = span.attributes.get(names.DATAFACE_CONTEXT_FINGERPRINT)
+    if not fingerprint:
+        return []
+    parts = (each.partition("=") for each in _strings(span.attributes.get(names.DATAFACE_CONTEXT_PARTS)))
+    return [f"context {fingerprint}", *(f"{kind} {_short(digest)}" for kind, _, digest in parts)]
+
+
+def _short(digest: str) -> str:
+    """Of a hash as much as is shown of ids; a state in its place (`unreadable`) is told whole."""
+    return digest[: text.SHOWN_ID] if re.fullmatch(r"[0-9a-f]{16}", digest) else digest
+
+
 def _details(span: Span) -> list[str]:
     get = span.attributes.get
     found: list[str] = []
@@ -310,6 +372,8 @@ def _details(span: Span) -> list[str]:
         found.append(".".join(asked))
     if unresolved := get(names.DATAFACE_CATALOG_UNRESOLVED):
         found.append(f"{unresolved} unresolved")
+    if get(names.DATAFACE_CACHE_HIT) is False:
+        found.append("not in the cache")
     if layers := _strings(get(names.DATAFACE_CATALOG_LAYERS)):
         found.append("from " + ", ".join(layers))
     if system := get(names.DB_SYSTEM_NAME):
@@ -322,5 +386,7 @@ def _details(span: Span) -> list[str]:
         limit = get(names.DATAFACE_PAYLOAD_LIMIT)
         found.append(text.size(size) + (f" of {text.size(limit)}" if isinstance(limit, int) else ""))
     if isinstance(age := get(names.DATAFACE_STALENESS_AGE), (int, float)):
-        found.append(f"{get(names.DATAFACE_STALENESS_LAYER) or 'served'} {text.lasting(age)} old")
+        promise = get(names.DATAFACE_STALENESS_LIMIT)
+        promised = f" of {text.lasting(promise)}" if isinstance(promise, (int, float)) else ""
+        found.append(f"{get(names.DATAFACE_STALENESS_LAYER) or 'served'} {text.lasting(age)} old{promised}")
     return found

@@ -646,6 +646,13 @@ REASON_OUTCOME: Final[dict[str, str]] = {
 }
 """The least outcome that a reason gives the entry that it rises to."""
 
+STALE_REASON: Final[dict[str, str]] = {
+    "super_schema": "profile_stale",
+    "dbt_manifest": "manifest_stale",
+    "result_cache": "result_stale",
+}
+"""The reason that an age beyond its promise gives, by layer."""
+
 BOUNDS: Final[dict[str, Bound]] = {
     "dataface.catalog.source": Bound(where=(("dataface.catalog.source.configured", frozenset({True})),)),
     "gen_ai.provider.name": Bound(

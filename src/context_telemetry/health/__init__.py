@@ -1,8 +1,8 @@
 """What healthy means, and the verdict over local files or a Prometheus-compatible API."""
 
-from context_telemetry.health.advice import WHAT_TO_DO, how, what_to_do
+from context_telemetry.health.advice import WHAT_TO_DO, how, urgency, what_to_do
 from context_telemetry.health.indicators import INDICATORS, Indicator
-from context_telemetry.health.local import Facts, Local
+from context_telemetry.health.local import Facts, Local, lost_descriptions
 from context_telemetry.health.sums import Sum
 from context_telemetry.health.verdict import EVERYWHERE, Finding, Source, State, Verdict, evaluate
 
@@ -20,5 +20,7 @@ __all__ = [
     "Verdict",
     "evaluate",
     "how",
+    "lost_descriptions",
+    "urgency",
     "what_to_do",
 ]

@@ -23,12 +23,12 @@ WHAT_TO_DO: dict[str, str] = {
     "face_unreadable": "`dft validate` the faces",
     "charts_failed": "open the trace for the code",
     "all_charts_failed": "open the trace: one cause",
-    "context_is_error_text": "open the trace: which source",
+    "context_is_error_text": "name the source, or repair it",
     "prompt_section_missing": "is the name right?",
-    "instructions_truncated": "shorten them to the limit",
+    "instructions_truncated": "shorten the file that is cut",
     "result_stale": "refresh, or shorten the ttl",
     "failure_cached": "repair, then refresh",
-    "handle_outlived_file": "restart {processes}",
+    "handle_outlived_file": "file there? restart {processes}",
     "payload_over_budget": "ask for less, or raise limits",
     "schema_drift": "`dbt build`, or `dbt parse`",
     "contract_broken": "see `contract check`",
@@ -41,10 +41,36 @@ def what_to_do(reason: str, pids: Sequence[int] = ()) -> str:
     return WHAT_TO_DO.get(reason, "").replace("{processes}", processes(pids))
 
 
+_HOW: dict[str, str] = {
+    "context_is_error_text": "a source cannot be read, or there are several and none was named for the schema",
+    "handle_outlived_file": "they answer from a copy of the file that is nowhere else; where the path names no "
+    "file any more, put it back first, or after the restart nothing answers",
+    "instructions_truncated": "AGENTS.md, CLAUDE.md or a skill of more than 6,000 characters, as `dft init` itself "
+    "writes them, or more than 20 memories; in the project: "
+    "find . -size +6000c \\( -name SKILL.md -o -name AGENTS.md -o -name CLAUDE.md \\)",
+}
+
+# One repair heals all that met these, and perhaps others that follow from them.
+_CAUSES = (
+    "source_unconfigured", "source_substituted", "manifest_missing", "manifest_unreadable", "manifest_incomplete",
+    "manifest_substituted", "handle_outlived_file", "layer_unavailable", "contract_broken", "schema_drift",
+)  # fmt: skip
+# These only say that a trace is to be opened, or one name or size to be looked at.
+_SYMPTOMS = (
+    "charts_failed", "all_charts_failed", "context_is_error_text", "prompt_section_missing", "object_unknown",
+    "resource_unknown", "instructions_truncated", "payload_over_budget",
+)  # fmt: skip
+
+
+def urgency(reason: str) -> int:
+    """0 for what one repair ends, causes before what follows from them; 2 for what is to be looked into."""
+    return 0 if reason in _CAUSES else 2 if reason in _SYMPTOMS else 1
+
+
 def how(reason: str, folder: Path) -> str:
     """What the few words leave out, where they leave out anything: a path in the project's state folder."""
     if reason != "enrichment_lost":
-        return ""
+        return _HOW.get(reason, "")
     from context_telemetry.instrumentation.enrichment import RECORD  # here, because only this asks for it
 
     return f"to accept the descriptions as they are now, delete {folder / RECORD}"

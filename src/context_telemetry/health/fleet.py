@@ -22,6 +22,7 @@ from context_telemetry.health import promql
 from context_telemetry.health.indicators import DEGRADATIONS, SERVED, Indicator
 from context_telemetry.health.sums import Sum
 from context_telemetry.health.verdict import EVERYWHERE
+from context_telemetry.health.words import told_reasons
 
 _ANSWERS_WITHIN = 10.0
 _Series = list[tuple[dict[str, str], float]]
@@ -94,12 +95,15 @@ class Fleet:
         return self._at
 
     def detail(self, indicator: Indicator, surface: str | None) -> str:
-        """As `Source` says: the reasons of what is degraded, the projects whose contract is broken."""
+        """As `Source` says: the reasons of what is degraded or of the past, the projects whose contract is broken."""
         if indicator.name == "contract_open":
             return self._by_project(indicator.bad[0])
-        if indicator.name != "degraded_ratio":
-            return ""
-        return ", ".join(each.reason for each in self.reasons() if each.surface == surface)
+        met = [each for each in self.reasons() if each.surface == surface]
+        if indicator.name == "degraded_ratio":
+            return ", ".join(each.reason for each in met)
+        if len(indicator.reasons) > 1:
+            return told_reasons((each.reason, each.count) for each in met if each.reason in indicator.reasons)
+        return ""
 
     def served(self) -> list[ServedRow]:
         """Who was served what, the most first."""

@@ -26,6 +26,17 @@ CHECKS = Sum(SERVED, {names.DATAFACE_OPERATION_NAME: frozenset({"check.run"})})
 CALLS = Sum(SERVED, unless=CHECKS.where)
 """What somebody asked for. A check that looks each minute is nobody's call: counted as one it would thin the shares of
 its surface, and hide that nobody is served."""
+_HANDSHAKES = frozenset({"mcp.initialize", "mcp.list"})
+ASKED = (
+    Sum(
+        SERVED,
+        {names.DATAFACE_OUTCOME: frozenset({"ok"})},
+        {names.DATAFACE_OPERATION_NAME: frozenset({"check.run"}) | _HANDSHAKES},
+    ),
+    Sum(SERVED, {names.DATAFACE_OUTCOME: frozenset({"degraded", "failed"})}, CALLS.unless),
+)
+"""What was answered well, and what was not. That a client connects and reads the lists of what there is, as each does
+by itself, is no context that went well; where it does not succeed it is a call like any other."""
 ENTRIES = Sum(SERVED)
 """Calls and checks: what reasons and names are counted on, whose metrics do not say the operation."""
 
@@ -68,6 +79,9 @@ class Indicator:
     above: str | None = None
     required: bool = False
     """Whether the whole is unknown while this is. Of the others nothing was served, and that is no flaw."""
+    denied_by: frozenset[str] = frozenset()
+    """Reasons that leave open whether ``good`` is so, though nothing bad was counted: a manifest that is not there is
+    not stale either."""
 
     @property
     def alert(self) -> str:
@@ -76,8 +90,17 @@ class Indicator:
 
     @property
     def unit(self) -> str:
-        """What its value is: `ratio`, `seconds`, or `count`."""
+        """What its value is: `ratio`, `per_call` (of which a call may have several), `seconds`, or `count`."""
+        if self.kind == "ratio" and any(each.metric in _SEVERAL_IN_A_CALL for each in self.bad):
+            return "per_call"
         return {"ratio": "ratio", "age": "seconds"}.get(self.kind, "count")
+
+    @property
+    def reasons(self) -> frozenset[str]:
+        """The reasons that it counts; none where it counts something else."""
+        return frozenset().union(
+            *(each.where.get(names.DATAFACE_DEGRADATION_REASON, ()) for each in self.bad)
+        )
 
     def counted(self, objectives: Objectives) -> tuple[tuple[Sum, ...], tuple[Sum, ...]]:
         """What is bad, and what of that is not, by these objectives. Raises ValueError as `Sum` does."""
@@ -93,6 +116,17 @@ class Indicator:
     def minimum_in(self, objectives: Objectives) -> int:
         """How many bad ones there are at least where it is judged."""
         return int(getattr(objectives, self.minimum)) if self.minimum else 1
+
+
+_SEVERAL_IN_A_CALL = frozenset(
+    {names.METRIC_DATAFACE_RESOLUTION_FAILURES, names.METRIC_DATAFACE_REFERENCES_UNKNOWN}
+)
+_WITHOUT_MANIFEST = frozenset(
+    {"manifest_missing", "manifest_unreadable", "manifest_incomplete", "manifest_substituted"}
+)
+_NOT_AS_ASKED = frozenset(
+    {"object_unknown", "resource_unknown", "source_substituted", "schema_drift", "contract_broken"}
+)
 
 
 def _reasons(*reasons: str) -> tuple[Sum, ...]:
@@ -161,6 +195,7 @@ INDICATORS: tuple[Indicator, ...] = (
         },
         bad=(_calls("degraded"),),
         but=(_PAGES_NOT_THERE,),
+        denied_by=frozenset({"resource_unknown"}),
         limit="degraded_ratio",
         minimum="degraded_minimum",
         required=True,
@@ -203,6 +238,7 @@ INDICATORS: tuple[Indicator, ...] = (
             "library": "an envelope without what was asked for",
         },
         bad=(Sum(names.METRIC_DATAFACE_RESOLUTION_FAILURES),),
+        denied_by=_NOT_AS_ASKED,
         among=ENTRIES,
         # Most are an agent's query that it corrects, or an address mistyped; what is served instead counts above.
         limit="failed_ratio",
@@ -264,6 +300,7 @@ INDICATORS: tuple[Indicator, ...] = (
             "library": "the query raises",
         },
         bad=(Sum(names.METRIC_DATAFACE_REFERENCES_UNKNOWN),),
+        denied_by=_NOT_AS_ASKED - {"resource_unknown"},
         among=ENTRIES,
         # As with what does not resolve: an agent guesses, is told, and corrects itself.
         limit="failed_ratio",
@@ -279,6 +316,7 @@ INDICATORS: tuple[Indicator, ...] = (
         component="catalogue",
         notices=_everyone("columns without descriptions, or with wrong ones"),
         bad=_reasons("manifest_stale"),
+        denied_by=_WITHOUT_MANIFEST,
         among=ENTRIES,
         limit="degraded_ratio",
         minimum="degraded_minimum",
@@ -293,6 +331,7 @@ INDICATORS: tuple[Indicator, ...] = (
         component="catalogue",
         notices=_everyone("row counts, ranges and example values that no longer hold"),
         bad=_reasons("profile_stale"),
+        denied_by=frozenset({"layer_unavailable"}),
         among=ENTRIES,
         limit="degraded_ratio",
         minimum="degraded_minimum",
@@ -322,6 +361,7 @@ INDICATORS: tuple[Indicator, ...] = (
         component="catalogue",
         notices=_everyone("nothing yet; descriptions and lineage drift away from the warehouse"),
         bad=(Sum(names.METRIC_DATAFACE_ARTIFACT_BUILT_AT),),
+        denied_by=_WITHOUT_MANIFEST | {"manifest_stale"},
         limit="artifact_age",
     ),
     Indicator(
@@ -334,6 +374,7 @@ INDICATORS: tuple[Indicator, ...] = (
         component="catalogue",
         notices=_everyone("columns that had a description have none; a model guesses what they mean"),
         bad=_reasons("enrichment_lost"),
+        denied_by=_WITHOUT_MANIFEST,
         among=ENTRIES,
         limit="degraded_ratio",
         minimum="degraded_minimum",
@@ -371,6 +412,7 @@ INDICATORS: tuple[Indicator, ...] = (
         },
         bad=(_PAYLOADS,),
         among=_PAYLOADS,
+        denied_by=frozenset({"payload_over_budget"}),
         limit="tail_ratio",
         minimum="tail_minimum",
         above="payload_size",
@@ -437,7 +479,8 @@ INDICATORS: tuple[Indicator, ...] = (
     Indicator(
         name="settings_wrong",
         kind="state",
-        measures="settings that are wrong and left out, as each process said last (in a fleet: each time it said so)",
+        measures="settings that are wrong and left out, as each process that has not ended said last (in a fleet: "
+        "each time it said so)",
         good="settings are in effect",
         wrong="a setting is wrong, and not in effect",
         severity="ticket",

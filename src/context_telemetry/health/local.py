@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from context_telemetry.conventions import names
 from context_telemetry.conventions.derive import Labels, measurements
@@ -14,9 +14,10 @@ from context_telemetry.health.indicators import OWN_ERRORS, Indicator
 from context_telemetry.health.promql import KEPT
 from context_telemetry.health.sums import Sum, some
 from context_telemetry.health.verdict import EVERYWHERE
-from context_telemetry.health.words import counted, lasting, processes, some_of
+from context_telemetry.health.words import counted, lasting, processes, some_of, told_reasons
 from context_telemetry.history import (
     ChecksSeen,
+    ErrorSeen,
     Event,
     History,
     ProcessSeen,
@@ -35,6 +36,8 @@ class Facts:
     traffic: Sequence[Traffic]
     reasons: Sequence[ReasonSeen]
     """Of calls; of checks they are in ``checks``."""
+    errors: Sequence[ErrorSeen]
+    """Of calls that failed without a reason."""
     checks: ChecksSeen | None
     unresolved: Sequence[Unresolved]
     sizes: Sequence[Spread]
@@ -69,7 +72,11 @@ class Local:
         All else holds for a day, or for the window where that is longer, as it does in a fleet.
         """
         if each.of.when.get("event") == names.EVENT_CONTEXT_TELEMETRY_STATE:
-            return [value for state in self.facts.states for _, value in _matching(each, state)]
+            return [
+                0.0 if _is_over(labels, state) else value
+                for state in self.facts.states
+                for labels, value in _matching(each, state)
+            ]
         last: dict[Labels, float] = {}
         for event in self._all(each.of) if each.of.unit == "s" else self._kept(each.of):
             last.update(_matching(each, event))
@@ -86,7 +93,9 @@ class Local:
     def detail(self, indicator: Indicator, surface: str | None) -> str:
         """As `Source` says."""
         words = _DETAILS.get(indicator.name)
-        return words(self, surface) if words is not None else ""
+        if words is not None:
+            return words(self, surface)
+        return _met(self, indicator.reasons, surface) if len(indicator.reasons) > 1 else ""
 
     def events(self, metric: Metric) -> list[Event]:
         """The events of the window that a metric derives from, oldest first."""
@@ -114,13 +123,30 @@ def _facts(history: History) -> Facts:
     return Facts(
         traffic=history.traffic(),
         reasons=history.reasons(),
+        errors=history.errors(),
         checks=history.checks(),
         unresolved=history.unresolved(),
         sizes=history.sizes(),
         ages=history.ages(),
-        processes=seen,
+        processes=_lived(seen, history),
         states=states,
     )
+
+
+def _lived(seen: Iterable[ProcessSeen], history: History) -> list[ProcessSeen]:
+    """With when each began and ended, by what it said of itself. One that began again after its end has not ended."""
+    began: dict[str | None, float] = {}
+    ended: dict[str | None, float] = {}
+    for event in history.events:
+        if event.name != names.EVENT_CONTEXT_TELEMETRY_STATE:
+            continue
+        phase = event.attributes.get(names.CONTEXT_TELEMETRY_PHASE)
+        if phase == "began":
+            began.setdefault(event.instance, event.time)
+            ended.pop(event.instance, None)
+        elif phase == "ended":
+            ended[event.instance] = event.time
+    return [replace(each, began=began.get(each.instance), ended=ended.get(each.instance)) for each in seen]
 
 
 def _matching(each: Sum, event: Event) -> Iterable[tuple[Labels, float]]:
@@ -131,7 +157,56 @@ def _matching(each: Sum, event: Event) -> Iterable[tuple[Labels, float]]:
             yield labels, value
 
 
+def _is_over(labels: Labels, state: Event) -> bool:
+    """Whether a flaw has gone with its process: a setting is wrong for those who still run without it.
+
+    What served without a hook is another matter: that part of the window is not known, whoever has ended since.
+    """
+    return dict(labels).get(names.CONTEXT_TELEMETRY_FLAW) == "setting_wrong" and _has_ended(state)
+
+
+def _has_ended(state: Event) -> bool:
+    return state.attributes.get(names.CONTEXT_TELEMETRY_PHASE) == "ended"
+
+
+def lost_descriptions(history: History) -> list[str]:
+    """The models whose descriptions are gone, as `shop.main.fct_orders`: by the process that counted them last."""
+    held: dict[str | None, dict[str, None]] = {}
+    counted: Event | None = None
+    for event in history.events:
+        said = event.attributes
+        if event.name == names.EVENT_DATAFACE_ENRICHMENT_CHANGED:
+            counted = event
+        elif said.get(names.DATAFACE_DEGRADATION_REASON) == "enrichment_lost":
+            of, what = held.setdefault(event.instance, {}), str(said.get(names.DATAFACE_DEGRADATION_OBJECT))
+            if said.get(names.DATAFACE_DEGRADATION_STATE) == "began":
+                of[what] = None
+            else:
+                of.pop(what, None)
+    if counted is None or not counted.attributes.get(names.DATAFACE_ENRICHMENT_LOST):
+        return []
+    # Calls that met it are about the manifest, a source or a query: a model is told with its schema.
+    return [each for each in held.get(counted.instance, ()) if "." in each and each not in names.OPERATIONS]
+
+
 # -- a few words about what was measured --------------------------------------------------------------
+
+
+def _met(local: Local, reasons: frozenset[str], surface: str | None) -> str:
+    """How often each of several reasons was met: `traces --reason` takes these, and no indicator's name."""
+    return told_reasons(
+        (each.reason, each.count)
+        for each in local.facts.reasons
+        if each.surface == surface and each.reason in reasons
+    )
+
+
+def _checks(local: Local, _surface: str | None) -> str:
+    checks = local.facts.checks
+    if checks is None or not checks.not_ok:
+        return ""
+    why = f": {', '.join(checks.reasons)}" if checks.reasons else ""
+    return f"{checks.not_ok:,} of {counted(checks.count, 'check')}{why}"
 
 
 def _degraded(local: Local, surface: str | None) -> str:
@@ -223,9 +298,16 @@ def _errors(local: Local, _surface: str | None) -> str:
 
 def _settings(local: Local, _surface: str | None) -> str:
     wrong = [
-        state for state in local.facts.states if state.attributes.get(names.CONTEXT_TELEMETRY_SETTINGS_WRONG)
+        state
+        for state in local.facts.states
+        if state.attributes.get(names.CONTEXT_TELEMETRY_SETTINGS_WRONG) and not _has_ended(state)
     ]
-    return f"see stderr of {_processes(wrong)}" if wrong else ""
+    # Settings are read once: what was repaired since has no effect on a process that runs.
+    return f"restart {_processes(wrong)}, see {'their' if wrong[1:] else 'its'} stderr" if wrong else ""
+
+
+def _lost_descriptions(local: Local, _surface: str | None) -> str:
+    return some_of(lost_descriptions(local.history))
 
 
 def _places(local: Local, each: Sum) -> str:
@@ -252,9 +334,11 @@ _DETAILS: Mapping[str, Callable[[Local, str | None], str]] = {
     "failed_ratio": _failed,
     "resolution_failures": _unresolved,
     "contract_open": _contract,
+    "checks_failing": _checks,
     "unknown_references": _references,
     "manifest_stale": _manifest,
     "payload_over_budget": _over_budget,
+    "enrichment_lost": _lost_descriptions,
     "hooks_lost": _hooks,
     "telemetry_dropped": _dropped,
     "telemetry_errors": _errors,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from context_telemetry.health.indicators import CALLS, INDICATORS, Indicator
+from context_telemetry.health.indicators import ASKED, CALLS, INDICATORS, Indicator
 from context_telemetry.health.sums import Sum
 from context_telemetry.health.words import counted, lasting
 
@@ -50,7 +50,8 @@ class Source(Protocol):
 class Finding:
     """The state of one indicator on one surface.
 
-    `limit` is the highest value that is healthy; below `minimum` bad ones a value above it is, too.
+    `limit` is the highest value that is healthy. Below `minimum` bad ones a value above it is healthy, too, where most
+    that was asked for on the surface went well; else it is unknown.
     """
 
     indicator: Indicator
@@ -62,11 +63,13 @@ class Finding:
     bad: int
     minimum: int
     detail: str
+    most_went_wrong: bool = False
+    """Of what was asked for on its surface: what the few others were is then no sign of health."""
 
     @property
     def too_few(self) -> bool:
-        """Whether it is healthy only because the bad ones are too few to judge by."""
-        return self.state == "healthy" and self.value is not None and self.value > self.limit
+        """Whether it is beyond its limit, and by so few bad ones that this is no judgement."""
+        return self.state != "unhealthy" and self.value is not None and self.value > self.limit
 
 
 @dataclass(frozen=True)
@@ -96,21 +99,38 @@ def evaluate(source: Source, limits: Limits) -> Verdict:
     """The verdict over the source's window. Raises what the source raises."""
     objectives = limits.objectives
     served = source.added(CALLS)
+    well, ill = (source.added(each) for each in ASKED)
+    asked = {surface for surface in (*well, *ill) if well.get(surface, 0.0) + ill.get(surface, 0.0)}
+    in_trouble = {surface for surface, count in ill.items() if count > well.get(surface, 0.0)}
     findings: list[Finding] = []
     for indicator in INDICATORS:
-        measured = _measure(indicator, source, objectives, served) or [_Measured(EVERYWHERE, 0, 0, 0.0)]
-        findings += [_compare(indicator, each, source, objectives) for each in measured]
+        if indicator.kind == "silent":
+            measured = [_heard(sum(served.values()), bool(asked))]
+        else:
+            measured = [
+                each
+                for each in _measure(indicator, source, objectives, served)
+                if each.bad or each.surface in asked or each.surface not in served
+            ] or [_Measured(EVERYWHERE, 0, 0, 0.0)]
+        findings += [
+            _compare(indicator, each, source, objectives, mostly_ill=each.surface in in_trouble)
+            for each in measured
+        ]
     return Verdict(*_whole(findings), findings)
+
+
+def _heard(calls: float, asked: bool) -> _Measured:
+    """Whether anything was asked for. Clients that connect and ask for nothing leave nothing to judge."""
+    if asked:
+        return _Measured(EVERYWHERE, 0, calls, 0.0, counted(int(calls), "call"))
+    words = f"{counted(int(calls), 'call')} to connect, none that asks for anything" if calls else ""
+    return _Measured(EVERYWHERE, 0, 0, 0.0, words or "no calls were recorded")
 
 
 def _measure(
     indicator: Indicator, source: Source, objectives: Objectives, served: Mapping[str | None, float]
 ) -> list[_Measured]:
     bad, but = indicator.counted(objectives)
-    if indicator.kind == "silent":
-        total = sum(served.values())
-        words = counted(int(total), "call") if total else "no call was recorded"
-        return [_Measured(EVERYWHERE, 0, total, 0.0, words)]
     if indicator.kind == "ratio":
         among = served if indicator.among == CALLS else source.added(indicator.among)
         parts = [(1, source.added(each)) for each in bad] + [(-1, source.added(each)) for each in but]
@@ -134,11 +154,17 @@ def _measure(
     return [_Measured(EVERYWHERE, over, len(told), oldest, f"oldest {lasting(oldest)}")]
 
 
-def _compare(indicator: Indicator, measured: _Measured, source: Source, objectives: Objectives) -> Finding:
+def _compare(
+    indicator: Indicator, measured: _Measured, source: Source, objectives: Objectives, *, mostly_ill: bool
+) -> Finding:
     limit, minimum = indicator.limit_in(objectives), indicator.minimum_in(objectives)
     state: State = "unknown"
-    if measured.count:
-        state = "unhealthy" if measured.bad >= minimum and measured.value > limit else "healthy"
+    if measured.count and measured.value <= limit:
+        state = "healthy"
+    elif measured.count and measured.bad >= minimum:
+        state = "unhealthy"
+    elif measured.count:  # one that fails among many is normal work; where most do, few are no sign of health
+        state = "unknown" if mostly_ill else "healthy"
     return Finding(
         indicator,
         measured.surface,
@@ -149,12 +175,25 @@ def _compare(indicator: Indicator, measured: _Measured, source: Source, objectiv
         round(measured.bad),
         minimum,
         measured.detail or source.detail(indicator, measured.surface),
+        mostly_ill,
     )
 
 
 def _off(finding: Finding) -> float:
     """How many times its limit a value is; of what has none, how many there are."""
     return (finding.value or 0.0) / (finding.limit or 1.0)
+
+
+def _unclear(finding: Finding) -> str:
+    """Why nothing can be said of what is needed."""
+    if finding.too_few:
+        few = f"{finding.bad:,} are too few to judge by, but most of what was asked for went wrong"
+        return f"{finding.indicator.wrong}; {few}"
+    return (
+        f"nothing is known: {finding.detail}"
+        if finding.indicator.kind == "silent"
+        else finding.indicator.wrong
+    )
 
 
 def _whole(findings: Sequence[Finding]) -> tuple[State, str]:
@@ -166,5 +205,5 @@ def _whole(findings: Sequence[Finding]) -> tuple[State, str]:
         return "unhealthy", f"{worst.indicator.name}: {worst.indicator.wrong}{more}"
     unknown = [finding for finding in findings if finding.state == "unknown" and finding.indicator.required]
     if unknown:
-        return "unknown", f"{unknown[0].indicator.name}: {unknown[0].indicator.wrong}"
+        return "unknown", f"{unknown[0].indicator.name}: {_unclear(unknown[0])}"
     return "healthy", "what was served was whole, fresh and within its limits, as far as objectives ask"

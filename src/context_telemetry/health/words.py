@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _NAMED = 3
 
@@ -27,6 +27,11 @@ def some_of(words: Sequence[str]) -> str:
     """`a, b, c and 5 more`."""
     more = f" and {len(words) - _NAMED} more" if len(words) > _NAMED else ""
     return ", ".join(words[:_NAMED]) + more
+
+
+def told_reasons(met: Iterable[tuple[str, int]]) -> str:
+    """`handle_outlived_file 3, failure_cached 1`."""
+    return ", ".join(f"{reason} {count:,}" for reason, count in met)
 
 
 def processes(pids: Sequence[int]) -> str:

@@ -4,6 +4,7 @@ from context_telemetry.history.files import Files, Unreadable
 from context_telemetry.history.records import (
     Call,
     ChecksSeen,
+    ErrorSeen,
     Event,
     ObjectServed,
     ProcessSeen,
@@ -19,6 +20,7 @@ from context_telemetry.history.store import History, TraceNotFound
 __all__ = [
     "Call",
     "ChecksSeen",
+    "ErrorSeen",
     "Event",
     "Files",
     "History",

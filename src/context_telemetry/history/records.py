@@ -49,6 +49,7 @@ class Traffic:
     """Of the degraded, pages with nothing wrong but that the address leads nowhere."""
     p95_seconds: float
     largest_bytes: int | None
+    """Of an agent's turn what its model was given at the last call."""
     largest_limit: int | None
     oldest_age: float | None
     oldest_layer: str | None
@@ -66,6 +67,22 @@ class ReasonSeen:
     last: float
     trace_id: str
     pids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ErrorSeen:
+    """One error of the failed entries of one surface that have no reason; the rest as of `ReasonSeen`."""
+
+    error: str
+    """Dataface's own code, where it gives one, else `error.type`."""
+    surface: str | None
+    count: int
+    first: float
+    last: float
+    trace_id: str
+    pids: tuple[int, ...]
+    targets: tuple[str, ...]
+    """What was asked for, tools, resources, faces or pages, the most often first."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +112,10 @@ class Call:
     error_code: str | None
     seconds: float
     payload_bytes: int | None
+    """Of an agent's turn what its model was given at the last call."""
     payload_limit: int | None
     pid: int | None
+    release: str | None
 
 
 @dataclass(frozen=True)
@@ -136,6 +155,10 @@ class ProcessSeen:
     surfaces: tuple[str, ...] = ()
     not_ok: int = 0
     """Entries that ended degraded or failed."""
+    began: float | None = None
+    """When it began to record, perhaps before the window."""
+    ended: float | None = None
+    """When it said that it ends. One that was killed says nothing, as one that nobody calls."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +187,7 @@ class Span:
     end: float
     failed: bool
     pid: int | None
+    release: str | None
     attributes: Mapping[str, Value]
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from context_telemetry.history import sql
 from context_telemetry.history.records import (
     Call,
     ChecksSeen,
+    ErrorSeen,
     Event,
     ObjectServed,
     ProcessSeen,
@@ -120,7 +122,9 @@ class History:
                       quantile_cont(seconds, 0.95),
                       arg_max(size, by_size), arg_max(size_limit, by_size), arg_max(age, by_age),
                       arg_max(age_layer, by_age), arg_max(age_limit, by_age)
-               FROM (SELECT *, (size > coalesce(size_limit, size), size) AS by_size,
+               FROM (SELECT * REPLACE (coalesce(size, given) AS size),
+                            (coalesce(size, given) > coalesce(size_limit, size, given),
+                             coalesce(size, given)) AS by_size,
                             (age > coalesce(age_limit, age), age) AS by_age
                      FROM entries WHERE operation IS DISTINCT FROM 'check.run')  -- nobody's call
                GROUP BY surface, client ORDER BY count(*) DESC, surface, client""",
@@ -151,6 +155,26 @@ class History:
                GROUP BY reason, surface ORDER BY count DESC, reason, surface""",
         )
 
+    def errors(self) -> list[ErrorSeen]:
+        """Of calls that failed and have no reason, which would say more."""
+        found: list[ErrorSeen] = self._each(
+            ErrorSeen,
+            """SELECT error, surface, sum(met)::BIGINT AS count, min(first), max(last), arg_max(trace_id, last),
+                      coalesce(list(pid ORDER BY last DESC) FILTER (pid IS NOT NULL), []),
+                      list(target ORDER BY met DESC, target)
+               FROM (SELECT coalesce(error_code, error_type, '_OTHER') AS error, surface, pid,
+                            coalesce(tool, resource, face, page, operation) AS target, count(*) AS met,
+                            min(ended) AS first, max(ended) AS last, arg_max(trace_id, ended) AS trace_id
+                     FROM entries WHERE outcome = 'failed' AND len(coalesce(reasons, [])) = 0
+                          AND operation IS DISTINCT FROM 'check.run'
+                     GROUP BY ALL)
+               GROUP BY error, surface ORDER BY count DESC, error, surface""",
+        )
+        return [
+            replace(each, pids=tuple(dict.fromkeys(each.pids)), targets=tuple(dict.fromkeys(each.targets)))
+            for each in found
+        ]
+
     def calls(
         self,
         *,
@@ -162,15 +186,19 @@ class History:
         pid: int | None = None,
         limit: int = 50,
     ) -> list[Call]:
-        """Entries, newest first, also those whose method is outside the vocabulary."""
+        """Entries, newest first, also those whose method is outside the vocabulary.
+
+        ``reason`` is one, or what is listed beside them: an `error.type`, or a code of Dataface's.
+        """
         return self._each(
             Call,
-            """SELECT ended, trace_id, surface, client,
-                      coalesce(operation, method, name), coalesce(tool, resource, method, face, page, name),
-                      outcome, coalesce(reasons, []), error_type, error_code, seconds, size, size_limit, pid
+            f"""SELECT ended, trace_id, surface, client,
+                      coalesce(operation, method, name), coalesce(tool, resource, face, {sql.page()}, method, name),
+                      outcome, coalesce(reasons, []), error_type, error_code, seconds, coalesce(size, given),
+                      size_limit, pid, release
                FROM spans WHERE (entry OR (operation IS NULL AND method IS NOT NULL))
                   AND ($outcome IS NULL OR outcome = $outcome)
-                  AND ($reason IS NULL OR list_contains(reasons, $reason))
+                  AND ($reason IS NULL OR list_contains(reasons, $reason) OR $reason IN (error_type, error_code))
                   AND ($operation IS NULL OR operation = $operation)
                   AND ($surface IS NULL OR surface = $surface)
                   AND ($client IS NULL OR client = $client)
@@ -188,8 +216,14 @@ class History:
         )
 
     def sizes(self) -> list[Spread]:
-        """Payload sizes by kind: of entries, and of what an agent's model was given inside of one."""
-        return self._spread("spans", "size_kind", "size", "size_limit")
+        """Payload sizes by kind: of entries, and of what an agent's model was given inside of one.
+
+        An agent's turn is a `conversation`: all that its model was given at the last call.
+        """
+        return [
+            *self._spread("spans", "size_kind", "size", "size_limit"),
+            *self._spread("entries", "'conversation'", "given", "NULL"),
+        ]
 
     def ages(self) -> list[Spread]:
         """Ages of what entries served, by layer."""
@@ -255,11 +289,13 @@ class History:
         return sorted(found, key=lambda event: event.time)
 
     def last_events(self, name: str, key: str | None = None) -> list[Event]:
-        """The last event of a name from each process, or, with `key`, for each value of that attribute."""
+        """The last event of a name from each process, oldest first; with `key`, for each value of that attribute."""
         last: dict[Value, Event] = {}
         for event in self.events:
             if event.name == name:
-                last[event.attributes.get(key) if key else event.instance] = event
+                whose = event.attributes.get(key) if key else event.instance
+                last.pop(whose, None)  # or it would stand where its first one stood
+                last[whose] = event
         return list(last.values())
 
     # One trace
@@ -276,11 +312,11 @@ class History:
         rows: list[tuple[Any, ...]] = []
         if readable:
             rows = self._rows(
-                f"""SELECT scope, pid, item FROM {sql.items(readable, "spans", "JSON", containing=prefix)}
+                f"""SELECT scope, pid, release, item FROM {sql.items(readable, "spans", "JSON", containing=prefix)}
                     WHERE starts_with(json_extract_string(item, '$.traceId'), $prefix)""",
                 {"prefix": prefix},
             )
-        spans = [_span(scope, pid, json.loads(item)) for scope, pid, item in rows]
+        spans = [_span(scope, pid, release, json.loads(item)) for scope, pid, release, item in rows]
         ids = sorted({span.trace_id for span in spans})
         if not ids:
             raise TraceNotFound(f"no trace in {self.folder} begins with {prefix}")
@@ -329,7 +365,7 @@ class History:
         )
 
 
-def _span(scope: str, pid: int | None, span: Mapping[str, Any]) -> Span:
+def _span(scope: str, pid: int | None, release: str | None, span: Mapping[str, Any]) -> Span:
     return Span(
         trace_id=span.get("traceId", ""),
         span_id=span.get("spanId", ""),
@@ -341,6 +377,7 @@ def _span(scope: str, pid: int | None, span: Mapping[str, Any]) -> Span:
         end=int(span.get("endTimeUnixNano") or 0) / 1e9,
         failed=(span.get("status") or {}).get("code") == 2,
         pid=pid,
+        release=release,
         attributes=_attributes(span),
     )
 

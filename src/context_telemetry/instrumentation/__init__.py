@@ -14,15 +14,19 @@ from context_telemetry.instrumentation.instrumentor import (
     report_state,
 )
 from context_telemetry.instrumentation.mcp import close_sessions
+from context_telemetry.instrumentation.news import unknown
+from context_telemetry.instrumentation.private import contract_versions
 
 __all__ = [
     "NEWEST",
     "OLDEST",
     "DatafaceInstrumentor",
     "close_sessions",
+    "contract_versions",
     "hook_states",
     "probe",
     "report_changes",
     "report_state",
+    "unknown",
     "version",
 ]

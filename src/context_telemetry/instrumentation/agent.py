@@ -324,7 +324,6 @@ HOOKS = (
         "dataface.ai.agent",
         "run_agent",
         _wrap_run_agent,
-        aliases=("dataface.agent_api.chat:run_agent",),
         parameters=("client", "messages", "max_iterations"),
     ),
     Hook(

@@ -179,6 +179,14 @@ def read_live(call: Call) -> Reading | None:
     return Reading(layers=("dbt_adapter",))
 
 
+@reader(layers=("dbt_adapter",))
+def read_described(call: Call) -> Reading | None:
+    """The columns of a query, as the warehouse tells them: none is no answer."""
+    if call.error is not None:
+        return None
+    return Reading(outcome="failed" if call.result is None else "ok", layers=("dbt_adapter",))
+
+
 # -- whole sources, relationships ----------------------------------------------------------------
 
 
@@ -271,6 +279,12 @@ HOOKS = (
     _resolver("profile_column", _PROFILE, "schema", "table", "column"),
     Hook("dataface.core.inspect.resolver", "LayeredSchemaResolver._try_dbt_for", tap(_tap_fallback)),
     *_live("dataface.core.inspect.sources.dbt", "DbtSchemaSource"),
+    Hook(
+        "dataface.core.inspect.sources.dbt",
+        "DbtSchemaSource.describe_query",
+        Plan("query.describe", reader=read_described),
+        parameters=("sql",),
+    ),
     *_live("dataface.core.inspect.sources.sqlite", "SQLiteSchemaSource", since="0.1.5"),
     Hook(
         "dataface.core.inspect.bulk_schema",
@@ -302,7 +316,6 @@ HOOKS = (
         "dataface.agent_api.schema",
         "schema",
         Plan(_RESOLVE, reader=read_schema, before=_asked),
-        aliases=("dataface.cli.commands.schema:_schema",),
         parameters=("source", "schema", "table"),
         until="0.2.0",
     ),
@@ -310,7 +323,6 @@ HOOKS = (
         "dataface.agent_api.schema_search",
         "schema_search",
         Plan(_SEARCH, reader=read_search),
-        aliases=("dataface.cli.commands.schema:_schema_search",),
         parameters=("keyword",),
         until="0.2.0",
     ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,8 @@ _INTERRUPTED = 130
 # How a command says that it ends, by the names that click and Typer (which brings a click of its own) both have.
 _ENDS = frozenset({"Exit", "SystemExit", "Abort"})
 _MAX_CHAIN = 8
-# The modules of commands that print structured errors.
-_PRINTING = ("describe", "render", "schema", "search", "validate")
 _COMMAND, _ERROR, _UNKNOWN = "command.run", "error", "_OTHER"
+_MAIN = "dataface.cli.main"
 
 
 def command_name(group: Any, typed: Sequence[str]) -> str | None:
@@ -95,6 +95,19 @@ def _wrap_invoke(invoke: Any) -> Any:
             op.detach()
 
     return observed
+
+
+def _wrap_any_invoke(invoke: Any) -> Any:
+    """Around the `invoke` of every group of Typer's: the root group of the module that runs as a script is seen."""
+    observed = _wrap_invoke(invoke)
+
+    @functools.wraps(invoke)
+    def invoked(self: Any, *args: Any, **kwargs: Any) -> Any:
+        script = getattr(sys.modules["__main__"], "__spec__", None)
+        is_root = type(self).__module__ == "__main__" and getattr(script, "name", None) == _MAIN
+        return (observed if is_root else invoke)(self, *args, **kwargs)
+
+    return invoked
 
 
 def _begin(group: Any, ctx: Any) -> Operation | None:
@@ -206,7 +219,6 @@ def _printed(target: str, tapped: Any, parameter: str, *, since: str, until: str
         "dataface.cli._error_format",
         target,
         tap(tapped),
-        aliases=tuple(f"dataface.cli.commands.{name}:{target}" for name in _PRINTING),
         parameters=(parameter,),
         since=since,
         until=until,
@@ -215,7 +227,13 @@ def _printed(target: str, tapped: Any, parameter: str, *, since: str, until: str
 
 HOOKS = (
     # The class of the root command is Dataface's own, so nobody else's commands pass here.
-    Hook("dataface.cli.main", "app.info.cls.invoke", _wrap_invoke, parameters=("ctx",)),
+    Hook(_MAIN, "app.info.cls.invoke", _wrap_invoke, parameters=("ctx",)),
+    # `python -m dataface.cli.main` runs the module and imports it nowhere. The row is for such a process alone.
+    *(
+        (Hook("typer.core", "TyperGroup.invoke", _wrap_any_invoke, parameters=("ctx",)),)
+        if any(word.endswith(_MAIN) for word in sys.orig_argv)
+        else ()
+    ),
     _printed("print_structured_errors", _tap_errors, "errs", since="0.1.2", until="0.2.0"),
     _printed("print_diagnostics", _tap_diagnostics, "diags", since="0.3.0"),
     Hook("dataface.cli.commands.render", "render_command", tap(_tap_rendered)),

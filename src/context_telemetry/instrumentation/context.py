@@ -244,7 +244,6 @@ HOOKS = (
         "dataface.ai.schema_context",
         "get_schema_context",
         Plan(_BUILD, reader=read_schema_context),
-        aliases=("dataface.ai:get_schema_context", f"{_AGENT}:get_schema_context"),
         parameters=("adapter_registry", "source"),
         until="0.2.0",
     ),
@@ -265,15 +264,10 @@ HOOKS = (
     Hook(_SQL, "generate_sql", Plan("sql.generate", reader=read_sql), parameters=("schema_context",)),
     Hook(_SQL, "build_sql_system_prompt", Plan(_BUILD, reader=read_prompt), parameters=("schema_context",)),
     Hook(_SQL, "get_sql_generation_guidance", _section(read_named_section)),
-    Hook(
-        _PROMPTS,
-        "load_shared_prompt",
-        _section(read_named_section),
-        aliases=(f"{_AGENT}:load_shared_prompt",),
-    ),
+    Hook(_PROMPTS, "load_shared_prompt", _section(read_named_section)),
     Hook(_PROMPTS, "build_context_section", _section(read_section)),
     *(
-        Hook(_PROMPTS, target, _section(read_section), aliases=(f"{_AGENT}:{target}",), since="0.3.0")
+        Hook(_PROMPTS, target, _section(read_section), since="0.3.0")
         for target in ("build_skills_index", "build_docs_pointer", "load_project_instructions")
     ),
     Hook(
@@ -294,28 +288,11 @@ HOOKS = (
         "dataface.ai.memories",
         "format_memories_prompt",
         _cut("memories", "MAX_PROMPT_MEMORIES"),
-        aliases=(f"{_AGENT}:format_memories_prompt",),
         parameters=("memories",),
         until="0.2.0",
     ),
-    Hook(
-        _DOCS,
-        "docs",
-        tap(_tell_docs),
-        aliases=(
-            "dataface.agent_api.docs:docs",
-            f"{_PROMPTS}:_docs_index",
-            "dataface.cli.commands.docs:_docs",
-        ),
-    ),
-    Hook(
-        _DOCS,
-        "read_full_text",
-        tap(_tell_no_text),
-        aliases=("dataface.agent_api.docs:read_full_text", f"{_AGENT}:_read_dataface_syntax"),
-    ),
+    Hook(_DOCS, "docs", tap(_tell_docs)),
+    Hook(_DOCS, "read_full_text", tap(_tell_no_text)),
     Hook(_SKILLS, "get_skill", tap(_tell_skill)),
-    Hook(
-        _SKILLS, "list_skills", tap(_tell_skills), aliases=("dataface.agent_api.skill_install:list_skills",)
-    ),
+    Hook(_SKILLS, "list_skills", tap(_tell_skills)),
 )

@@ -2,7 +2,7 @@
 
 The worker counts them when a manifest is new and compares it with what was described before. That is remembered from
 process to process in the user's state folder, never in the project, as hashes: no names and no texts. Calls that load
-the manifest look the verdict up. Nothing is patched here.
+the manifest look the verdict up, and the health board is told of each model that is concerned. Nothing is patched here.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ _FORMAT = 1
 # What is remembered of one project: so many described models and columns, in a file of at most so many bytes.
 _MOST = 50_000
 _MOST_BYTES = 4 * 1024 * 1024
+# So many models are named at a time; how much is lost of all of them is said as a number.
+_MOST_NAMED = 64
+_REASON = "enrichment_lost"
 _ITSELF = ""
 _CONFIGURATION = ("dataface.yml", "dataface.yaml")
 
@@ -45,9 +48,11 @@ class _Model:
     version: str
     listed: frozenset[str]
     described: frozenset[str]
+    name: str = field(default="", compare=False)
+    """What the model is called elsewhere, as `shop.main.fct_orders`; not remembered."""
 
 
-def _models(content: Mapping[str, Any]) -> dict[str, _Model]:
+def _models(content: Mapping[str, Any], source: str | None) -> dict[str, _Model]:
     """The manifest's models by the hash of their ids. Dataface takes descriptions from no other kind of node."""
     found = {}
     for key, node in content["nodes"].items():
@@ -58,8 +63,14 @@ def _models(content: Mapping[str, Any]) -> dict[str, _Model]:
         listed[_ITSELF] = node
         described = frozenset(name for name, each in listed.items() if _has_description(each))
         version = _short(str(checksum.get("checksum"))) if isinstance(checksum, dict) else ""
-        found[_short(key)] = _Model(version, frozenset(listed), described)
+        found[_short(key)] = _Model(version, frozenset(listed), described, _name(node, source))
     return found
+
+
+def _name(node: Mapping[str, Any], source: str | None) -> str:
+    """A model as the coordinates that calls have, as far as the manifest and the configuration tell."""
+    parts = (source, node.get("schema"), node.get("alias") or node.get("name"))
+    return ".".join(part for part in parts if isinstance(part, str) and part)
 
 
 def _has_description(owner: Any) -> bool:
@@ -131,11 +142,19 @@ class _Project:
     _path: Path | None = None
     _seen: tuple[str, int, int, int] | None = None
     _told: tuple[object, ...] | None = None
+    _named: frozenset[str] = frozenset()
 
     def take(self, content: Mapping[str, Any]) -> None:
         """A new manifest."""
-        self.models, self.source = _models(content), _source(self.root, content)
+        self.source = _source(self.root, content)
+        self.models = _models(content, self.source)
         self._compare()
+
+    def leave(self) -> None:
+        """Nothing is said of this project any more."""
+        if self.lost:
+            board.told(_REASON, ARTIFACT, False, str(self.root))
+        self._name_models(frozenset())
 
     def look(self) -> None:
         """Compare again where another process, or the operator, has changed what is remembered."""
@@ -159,6 +178,16 @@ class _Project:
             _write(path, self._remembered)
         self._path, self._seen = path, identity_of(path)
         self._tell()
+        concerned = sorted({self.models[key].name for key, gone in lost.items() if gone} - {""})
+        self._name_models(frozenset(concerned[:_MOST_NAMED]))
+
+    def _name_models(self, concerned: frozenset[str]) -> None:
+        """Tell the board of models: a number alone would leave the operator to look for what is gone."""
+        for name in sorted(self._named - concerned):
+            board.told(_REASON, name, False, str(self.root))
+        for name in sorted(concerned - self._named):
+            board.told(_REASON, name, True, str(self.root))
+        self._named = concerned
 
     def _tell(self) -> None:
         total = sum(len(model.listed - {_ITSELF}) for model in self.models.values())
@@ -178,7 +207,7 @@ class _Project:
             attributes[names.DATAFACE_CATALOG_SOURCE] = self.source
             attributes[names.DATAFACE_CATALOG_SOURCE_CONFIGURED] = True
         recorder.event(names.EVENT_DATAFACE_ENRICHMENT_CHANGED, attributes, warning=bool(self.lost))
-        board.told("enrichment_lost", ARTIFACT, self.lost > 0, str(self.root))
+        board.told(_REASON, ARTIFACT, self.lost > 0, str(self.root))
 
 
 def _within(models: Mapping[str, _Model], lost: Mapping[str, frozenset[str]]) -> Iterator[tuple[str, _Model]]:
@@ -238,8 +267,8 @@ def is_lost(root: Path) -> bool:
 def _leave(root: Path) -> None:
     worker.unwatch(f"enrichment {root}")
     known = _projects.pop(root, None)
-    if known is not None and known.lost:
-        board.told("enrichment_lost", ARTIFACT, False, str(root))
+    if known is not None:
+        known.leave()
 
 
 @on_forget
@@ -250,4 +279,4 @@ def forget() -> None:
     _projects.clear()
 
 
-CONSUMER = Consumer(_take, _leave, {"enrichment_lost": is_lost})
+CONSUMER = Consumer(_take, _leave, {_REASON: is_lost})

@@ -1,7 +1,7 @@
 """Freshness beyond the manifest: answers from the result cache, and from database files that have been replaced.
 
-It reads what the cache hands out, and which file a path names; it looks into neither. A result that was stored before
-0.3.0 comes without its age.
+It reads what the cache hands out, and which file a path names; it looks into neither. Before 0.3.0 a stored result
+comes without its age: there it is as old as this process saw it being stored.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
-from context_telemetry.instrumentation.hooks import Hook
+from context_telemetry.instrumentation.hooks import Hook, Wrap
 from context_telemetry.observe.fork import on_forget
 from context_telemetry.observe.observed import Plan, tap
 from context_telemetry.observe.operation import Operation, current
-from context_telemetry.observe.reading import Call, Reading, reader
+from context_telemetry.observe.reading import Call, Reader, Reading, reader
 
 _LAYER = "result_cache"
 _EXECUTE = "dataface.core.execute"
@@ -66,17 +66,90 @@ def read_cache(call: Call) -> Reading | None:
     )
 
 
-def _wrap_read(read: Any) -> Any:
+# Before 0.3.0 a cache knows when a result was stored and does not say it. This process remembers what it stored itself,
+# which is all where the cache is in memory. What another process left in a file stays without an age: to know it would
+# take a query on Dataface's own connection, which other threads use.
+
+_MAX_STORED = 10_000
+_Stored = tuple[Any, str, str, str]
+
+_stored: dict[_Stored, float] = {}
+"""The Unix time at which each result was stored, by its cache and its key; what was stored first comes first."""
+
+
+def _stored_as(call: Call) -> _Stored | None:
+    """Where a cache before 0.3.0 has a result: before 0.1.5 every render opens its file anew."""
+    cache = call.argument("self")
+    path = getattr(cache, "db_path", None)
+    if path is None:
+        place: Any = id(cache)  # a new cache in the place of a former one begins with a miss, which forgets
+    else:
+        try:
+            found = os.stat(path)
+        except OSError:
+            return None
+        place = (found.st_dev, found.st_ino)
+    return place, call.argument("source_hash"), call.argument("query_hash"), call.argument("variables_hash")
+
+
+def _tap_put(call: Call) -> None:
+    op = current()
+    within_a_query = op is not None and op.name == "query.execute"
+    key = _stored_as(call) if call.argument("data") and not within_a_query else None
+    if key is None:  # nothing was stored, or the content of a file
+        return
+    former = _stored.pop(key, None)
+    if call.argument("is_full_refresh") is not False:
+        former = None  # before 0.2.0 rows are added: those that were there stay, and are served with them
+    stored = former if former is not None or call.error is not None else time.time()
+    if stored is None:
+        return
+    _stored[key] = stored
+    if len(_stored) > _MAX_STORED:
+        for each in list(_stored)[: _MAX_STORED // 10]:
+            _stored.pop(each, None)
+
+
+@reader(reasons=("failure_cached", "result_stale"), layers=(_LAYER,))
+def read_stored(call: Call) -> Reading | None:
+    """Before 0.3.0: what the cache had, with the age that this process knows of."""
+    reading = read_cache(call)
+    key = _stored_as(call) if reading is not None and _stored else None
+    if reading is None or key is None:
+        return reading
+    if call.result is None:
+        _stored.pop(key, None)
+        return reading
+    stored, op = _stored.get(key), current()
+    if stored is None or op is None:
+        return reading
+    age = max(0.0, op.start_ns / 1e9 - stored)
+    lasts = getattr(call.argument("self"), "result_ttl_seconds", None)
+    if lasts is not None and age > lasts:  # other rows were added, and only those were served
+        return reading
+    reading.ages = {_LAYER: age}
+    if lasts is not None:
+        reading.attributes = {**reading.attributes, names.DATAFACE_STALENESS_LIMIT: float(lasts)}
+    if op.parent is not None and op.parent.name == "dashboard.render":
+        op.parent.age(_LAYER, age)
+    return reading
+
+
+def _wrap_read(read_result: Reader) -> Wrap:
     """A query on data files keeps their content under its hash in the same cache: that is no former result."""
-    observed = Plan("cache.read", reader=read_cache)(read)
 
-    @functools.wraps(read)
-    def chosen(*args: Any, **kwargs: Any) -> Any:
-        running = current()
-        within_a_query = running is not None and running.name == "query.execute"
-        return (read if within_a_query else observed)(*args, **kwargs)
+    def wrap(read: Any) -> Any:
+        observed = Plan("cache.read", reader=read_result)(read)
 
-    return chosen
+        @functools.wraps(read)
+        def chosen(*args: Any, **kwargs: Any) -> Any:
+            running = current()
+            within_a_query = running is not None and running.name == "query.execute"
+            return (read if within_a_query else observed)(*args, **kwargs)
+
+        return chosen
+
+    return wrap
 
 
 def tell_age(op: Operation, executor: Any) -> None:
@@ -87,6 +160,14 @@ def tell_age(op: Operation, executor: Any) -> None:
         age = _age(each, now)
         if age is not None:
             op.age(_LAYER, age)
+
+
+def tell_recorded(op: Operation, recorded_at: Any) -> None:
+    """A board shows the results that were stored in its recording."""
+    age = _age(recorded_at, op.start_ns / 1e9)
+    op.layers = (_LAYER,)
+    if age is not None:
+        op.age(_LAYER, age)
 
 
 # -- database files ------------------------------------------------------------------------------
@@ -186,7 +267,8 @@ def _tap_live_source(call: Call) -> None:
 
 @on_forget
 def forget() -> None:
-    """Forget which files were met."""
+    """Forget which files were met, and when results were stored."""
+    _stored.clear()
     _first_met.clear()
     _held_by.clear()
     _joined.cache_clear()
@@ -195,12 +277,25 @@ def forget() -> None:
 # -- rows ----------------------------------------------------------------------------------------
 
 
-def _read(module: str, target: str, since: str = "0.1.2", until: str | None = None) -> Hook:
+def _read(
+    module: str, target: str, read: Reader = read_cache, since: str = "0.1.2", until: str | None = None
+) -> Hook:
     return Hook(
         f"{_EXECUTE}.{module}",
         target,
-        _wrap_read,
+        _wrap_read(read),
         parameters=("source_hash", "query_hash"),
+        since=since,
+        until=until,
+    )
+
+
+def _stores(module: str, target: str, since: str, until: str) -> Hook:
+    return Hook(
+        f"{_EXECUTE}.{module}",
+        target,
+        tap(_tap_put, outside=True),
+        parameters=("source_hash", "query_hash", "variables_hash", "data"),
         since=since,
         until=until,
     )
@@ -217,9 +312,12 @@ def _refreshed(module: str, target: str, since: str, until: str | None = None) -
 
 
 HOOKS: tuple[Hook, ...] = (
-    _read("duckdb_cache", "DuckDBCache.get", until="0.1.5"),
+    _read("duckdb_cache", "DuckDBCache.get", read_stored, until="0.1.5"),
+    _stores("duckdb_cache", "DuckDBCache.put", since="0.1.2", until="0.1.5"),
     _read("duckdb_cache", "DuckDBCache.get_failure", until="0.1.5"),
-    _read("trivial_local_cache", "TrivialDuckDBCache.get", since="0.2.0"),
+    _read("trivial_local_cache", "TrivialDuckDBCache.get", read_stored, since="0.2.0", until="0.2.0"),
+    _stores("trivial_local_cache", "TrivialDuckDBCache.put", since="0.2.0", until="0.2.0"),
+    _read("trivial_local_cache", "TrivialDuckDBCache.get", since="0.3.0"),
     _read("_duckdb_cache_base", "_DuckDBResultCacheBase.get_failure", since="0.2.0", until="0.2.0"),
     Hook("dataface.core.inspect.resolver", "LayeredSchemaResolver._dbt_for", tap(_tap_live_source)),
     _refreshed("dataface.agent_api.project", "Project.refresh", since="0.1.5", until="0.1.5"),

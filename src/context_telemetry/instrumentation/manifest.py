@@ -98,15 +98,13 @@ def _for_a_query() -> bool:
 # -- rows ----------------------------------------------------------------------------------------
 
 _UTILS = "dataface.core.execute.adapters.dbt_utils"
-_INSPECTION = ("dataface.core.inspect.resolver", "dataface.core.inspect.sources.dbt")
 
 
-def _row(target: str, read: Reader, parameter: str, *aliases: str, since: str, until: str | None) -> Hook:
+def _row(target: str, read: Reader, parameter: str, *, since: str, until: str | None) -> Hook:
     return Hook(
         _UTILS,
         target,
         Plan("manifest.load", {names.DATAFACE_ARTIFACT: ARTIFACT}, reader=read),
-        aliases=tuple(f"{module}:{target}" for module in aliases),
         parameters=(parameter,),
         since=since,
         until=until,
@@ -119,12 +117,12 @@ def _references(module: str, adapter: str) -> Hook:
 
 
 HOOKS = (
-    _row("load_dbt_manifest", read_manifest, "project", *_INSPECTION, since="0.3.1", until=None),
-    _row("load_dbt_manifest", read_eager, "project", *_INSPECTION, since="0.3.0", until="0.3.0"),
+    _row("load_dbt_manifest", read_manifest, "project", since="0.3.1", until=None),
+    _row("load_dbt_manifest", read_eager, "project", since="0.3.0", until="0.3.0"),
     # 0.2.0 has one way to it for introspection and another one for queries.
-    _row("load_manifest_via_project", read_manifest, "project", *_INSPECTION, since="0.2.0", until="0.2.0"),
+    _row("load_manifest_via_project", read_manifest, "project", since="0.2.0", until="0.2.0"),
     _row("load_dbt_manifest", read_eager, "project_path", since="0.2.0", until="0.2.0"),
-    _row("load_dbt_manifest", read_eager, "project_path", *_INSPECTION, since="0.1.2", until="0.1.5"),
+    _row("load_dbt_manifest", read_eager, "project_path", since="0.1.2", until="0.1.5"),
     _references("dataface.core.execute.adapters.dbt_adapter", "DbtAdapter"),
     _references("dataface.core.execute.adapters.sql_adapter", "SqlAdapter"),
 )

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from context_telemetry.conventions import names
+from context_telemetry.instrumentation.model_files import ModelFiles, Models, models_of
 from context_telemetry.instrumentation.moments import seconds_since, unix_time
 from context_telemetry.observe import board, failsafe, project, recorder, worker
 from context_telemetry.observe.fork import on_forget, renew_in_child
@@ -125,12 +126,15 @@ class _Watched:
     _built: float | None = None
     _told_at: float = float("-inf")
     _last_there: float = 0.0
+    _models: Models | None = None
+    _files: ModelFiles = field(init=False)
     _expected: dict[str, tuple[str, str]] = field(default_factory=dict)
     _seen: dict[str, tuple[_Identity | None, bool]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.key, self.file = str(self.root), str(self.root / TARGET)
         self._last_there = time.monotonic()
+        self._files = ModelFiles(self.key)
 
     def is_current(self) -> bool:
         """Whether the verdict is about the manifest file as it is on disk now."""
@@ -175,6 +179,7 @@ class _Watched:
                 self._conclude(identity, False, "unreadable")
                 return
             self._expected, self._seen = _checksums(manifest), {}
+            self._models = models_of(manifest)
             built = generated_at(manifest)
             if not manifest.get("nodes"):
                 self._conclude(identity, False, "incomplete", built)
@@ -185,9 +190,10 @@ class _Watched:
             return
         else:
             built = self._built
-        stale = self._has_sources() and any(
-            self._differs(path, *expected) for path, expected in self._expected.items()
-        )
+        stale = (
+            self._has_sources()
+            and any(self._differs(path, *expected) for path, expected in self._expected.items())
+        ) or (self._models is not None and self._files.has_more_than(self._models))
         self._conclude(identity, stale, "stale" if stale else "ok", built)
 
     def _has_sources(self) -> bool:

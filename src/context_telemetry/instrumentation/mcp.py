@@ -340,18 +340,8 @@ def _wrap_handle_request(handle: Any) -> Any:
 
 
 HOOKS = (
-    Hook(
-        "dataface.ai.mcp.server",
-        "create_server",
-        tap(_tap_create_server, outside=True),
-        aliases=("dataface.ai.mcp:create_server",),
-    ),
-    Hook(
-        "dataface.ai.mcp.server",
-        "run_server",
-        _wrap_run_server,
-        aliases=("dataface.ai.mcp:run_server",),
-    ),
+    Hook("dataface.ai.mcp.server", "create_server", tap(_tap_create_server, outside=True)),
+    Hook("dataface.ai.mcp.server", "run_server", _wrap_run_server),
     Hook(
         "mcp.server.lowlevel.server",
         "Server.run",

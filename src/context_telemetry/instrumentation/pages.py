@@ -17,8 +17,9 @@ from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation import session
+from context_telemetry.instrumentation.direct_renders import read_drawn
 from context_telemetry.instrumentation.hooks import Hook
-from context_telemetry.instrumentation.rendering import explain, read_render, tap_render
+from context_telemetry.instrumentation.rendering import explain
 from context_telemetry.instrumentation.tools import telling_code_of
 from context_telemetry.limits.clients import OTHER, editor_id
 from context_telemetry.observe import failsafe, recorder
@@ -302,26 +303,6 @@ def read_view(call: Call) -> Reading | None:
     )
 
 
-def _tap_inspected(call: Call) -> None:
-    """The page is text by the time that its renderer returns it: which charts it has is known here."""
-    op = current()
-    if op is not None and op.name == "dashboard.render":
-        op.notes["rendered"] = call.result
-        tap_render(call)
-
-
-@reader(reasons=("charts_failed", "all_charts_failed"))
-def read_inspected(call: Call) -> Reading | None:
-    """The charts of an inspect page, of which the page itself says nothing outside of its text."""
-    op = current()
-    rendered = op.notes.get("rendered") if op is not None else None
-    if rendered is None:
-        return None
-    if rendered.face_error is not None:
-        return Reading(outcome="failed", error_code=telling_code_of([rendered.face_error], op))
-    return read_render(Call(result=rendered))
-
-
 # -- hooks ---------------------------------------------------------------------------------------
 
 
@@ -341,7 +322,6 @@ HOOKS = (
         _SERVER,
         "create_server",
         tap(_tap_create_server, outside=True),
-        aliases=("dataface.core.serve:create_server", "dataface.core.serve.embedded:create_server"),
     ),
     Hook(_SERVER, "_render_face_file", tap(_tap_face), parameters=("file_path",)),
     Hook(_SERVER, "_render_structured_errors_html", tap(_tap_error_page), parameters=("result",)),
@@ -354,8 +334,7 @@ HOOKS = (
     Hook(
         "dataface.core.inspect.renderer",
         "render_inspect_dashboard",
-        Plan("dashboard.render", reader=read_inspected),
-        aliases=(f"{_SERVER}:render_inspect_dashboard", "dataface.core.inspect:render_inspect_dashboard"),
+        # The page is text by the time that its renderer returns it.
+        Plan("dashboard.render", reader=read_drawn),
     ),
-    Hook("dataface.core.inspect.renderer", "render", tap(_tap_inspected), parameters=("face", "executor")),
 )

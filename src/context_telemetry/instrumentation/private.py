@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import sys
 import time
 import types
 from pathlib import Path
@@ -158,6 +159,22 @@ def read_schema_context(call: Call) -> Reading | None:
     if not isinstance(call.result, str):
         return None
     return Reading(payload_size=utf8_size(call.result), payload_kind="schema_context")
+
+
+# -- what it says of itself ----------------------------------------------------------------------
+
+# Documented without the module that has them today.
+_VERSIONS = ("PROFILER_CONTRACT_VERSION", "AI_CONTEXT_VERSION")
+
+
+def contract_versions() -> dict[str, str]:
+    """The versions of the package's contracts, from whichever of its imported modules names them. For `doctor`."""
+    spaces = [
+        vars(module)
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] == _PACKAGE and isinstance(module, types.ModuleType)
+    ]
+    return {name: str(space[name]) for space in spaces for name in _VERSIONS if name in space}
 
 
 # -- rows ----------------------------------------------------------------------------------------

@@ -36,6 +36,33 @@ _DB_SYSTEMS = {
 }
 _ADAPTERS = "dataface.core.execute.adapters"
 _CATALOG_OPERATIONS = frozenset({"catalog.resolve", "catalog.profile", "query.describe", "query.execute"})
+_NOTICED = "query"
+
+
+class _Noticed:
+    """What the taps on the way of one query noticed, for its reader."""
+
+    __slots__ = ("adapter", "default", "driver_error", "profile_failed", "refused", "sent", "source")
+
+    def __init__(self) -> None:
+        self.source: _SourceDecision | None = None
+        self.adapter: Any = None
+        """The one that answered."""
+        self.sent: str | None = None
+        """The SQL as it went to the warehouse."""
+        self.driver_error: str | None = None
+        """The class of the driver's exception."""
+        self.refused = self.profile_failed = False
+        """Dataface did not send it; the dbt profile of its source could not be read."""
+        self.default = False
+        """The project's default source stood for none."""
+
+
+def _noticed(op: Operation) -> _Noticed:
+    found: _Noticed | None = op.notes.get(_NOTICED)
+    if found is None:
+        found = op.notes[_NOTICED] = _Noticed()
+    return found
 
 
 # -- AdapterRegistry.execute ---------------------------------------------------------------------
@@ -71,19 +98,19 @@ def _schema_coordinates(query: Any) -> dict[str, AttributeValue]:
 def read_execute(call: Call) -> Reading | None:
     """Outcome, rows and connection of one query; the reasons of a source that was not the one asked for."""
     op, result, query = current(), call.result, call.argument("query")
-    notes = op.notes if op is not None else {}
-    decision: _SourceDecision | None = notes.get("source")
+    noticed = _noticed(op) if op is not None else _Noticed()
+    decision = noticed.source
     is_sql = isinstance(getattr(query, "sql", None), str)
-    if op is not None and "sent" in notes:
-        _ask_of_contract(op, call, decision, notes["sent"])
+    if op is not None and noticed.sent is not None:
+        _ask_of_contract(op, call, decision, noticed.sent)
     failed = getattr(result, "error", None) is not None
     if is_sql and getattr(query, "source", None) is None:
         asks_catalog = op is not None and op.name == "catalog.resolve"
-        reasons = _sourceless(call.argument("self"), notes, failed=failed, asks_catalog=asks_catalog)
+        reasons = _sourceless(call.argument("self"), noticed, failed=failed, asks_catalog=asks_catalog)
         unresolved = len(reasons)
     else:
-        ran = is_sql and not ("refused" in notes or "profile" in notes or _is_refusal(call.error))
-        elsewhere = not _answers_for(notes.get("adapter"), decision)
+        ran = is_sql and not (noticed.refused or noticed.profile_failed or _is_refusal(call.error))
+        elsewhere = not _answers_for(noticed.adapter, decision)
         reasons, unresolved = _source_reasons(decision, elsewhere=elsewhere, ran=ran)
     if result is None:
         return Reading(reasons=reasons, unresolved=unresolved)
@@ -91,10 +118,10 @@ def read_execute(call: Call) -> Reading | None:
     error_type = error_code = None
     if failed:
         error_type = decision.error_type if decision is not None and decision.error_type else None
-        error_type = error_type or notes.get("driver_error") or "_OTHER"
+        error_type = error_type or noticed.driver_error or "_OTHER"
         error_code = known_code(getattr(getattr(result, "error_code", None), "code", None))
         error_code = error_code or (decision.code if decision is not None else None)
-        if is_sql and getattr(query, "source", None) is None and "adapter" not in notes:
+        if is_sql and getattr(query, "source", None) is None and noticed.adapter is None:
             error_code = error_code or "ERR-NO-DEFAULT-SOURCE"
     else:
         rows = getattr(result, "data", None)
@@ -166,12 +193,15 @@ def _is_whole_of(path: Any, relative: Any, root: Path | None) -> bool:
 def _source_reasons(
     decision: _SourceDecision | None, elsewhere: bool, ran: bool
 ) -> tuple[tuple[str, ...], int]:
+    """dbt's own connection, which goes by the name of its profile and target, is no substitute for a source of that
+    name. That the project has none is one thing more: then nobody has said that the two are the same.
+    """
     if decision is None:
         return (), 0
     reasons = []
     if decision.substituted and elsewhere and ran:
         reasons.append("source_substituted")
-    if decision.unconfigured or (decision.substituted and elsewhere and decision.project_has_none):
+    if decision.unconfigured or (decision.substituted and decision.project_has_none):
         reasons.append("source_unconfigured")
     return tuple(reasons), 1 if reasons or decision.error_type else 0
 
@@ -182,19 +212,17 @@ def _answers_for(adapter: Any, decision: _SourceDecision | None) -> bool:
     return decision is not None and decision.name in [name for name in own if isinstance(name, str)]
 
 
-def _sourceless(
-    registry: Any, notes: Mapping[str, Any], *, failed: bool, asks_catalog: bool
-) -> tuple[str, ...]:
+def _sourceless(registry: Any, noticed: _Noticed, *, failed: bool, asks_catalog: bool) -> tuple[str, ...]:
     """SQL that names no source. From 0.3.0 on it is refused; before, an empty database in memory answers it.
 
     What asks for nothing of a source (``SELECT 1``) is answered right by any database. What asks for a table or for the
     catalogue is not: the first fails, the second is told that there is none.
     """
     reason = "source_substituted" if registry._sources.all() else "source_unconfigured"
-    if "adapter" not in notes:
+    if noticed.adapter is None:
         return (reason,) if failed and reason == "source_unconfigured" else ()
-    asks = notes.get("driver_error") == "CatalogException" if failed else asks_catalog
-    return (reason,) if asks and "default" not in notes and _is_empty(notes["adapter"]) else ()
+    asks = noticed.driver_error == "CatalogException" if failed else asks_catalog
+    return (reason,) if asks and not noticed.default and _is_empty(noticed.adapter) else ()
 
 
 def _is_empty(adapter: Any) -> bool:
@@ -214,7 +242,7 @@ def _tap_resolve(call: Call) -> None:
         return
     if authored is None:
         if call.result is not None:  # before 0.2.0 a project may have a default source
-            op.notes["default"] = True
+            _noticed(op).default = True
             _name_system(op, getattr(call.result, "type", None))
         return
     decision = _SourceDecision(authored if isinstance(authored, str) else type(authored).__name__)
@@ -231,11 +259,11 @@ def _tap_resolve(call: Call) -> None:
         if isinstance(authored, str):
             decision.of_face = (call.argument("face_sources") or {}).get(authored)
             decision.of_project = (sources or {}).get(authored)
-    op.notes["source"] = decision
+    _noticed(op).source = decision
 
 
 def _name_system(op: Operation, source_type: Any) -> None:
-    if isinstance(source_type, str):
+    if isinstance(source_type, str) and source_type:
         op.attributes[names.DB_SYSTEM_NAME] = _DB_SYSTEMS.get(source_type, source_type)
 
 
@@ -244,9 +272,9 @@ def _tap_adapter(call: Call) -> None:
     op, adapter = current(), call.argument("self")
     if op is None:
         return
-    op.notes["adapter"] = adapter
+    _noticed(op).adapter = adapter
     if names.DB_SYSTEM_NAME not in op.attributes:
-        _name_system(op, getattr(adapter, "profile_type", None))
+        _name_system(op, getattr(adapter, "profile_type", None) or getattr(adapter, "_dialect", None))
     freshness.look_at_file(op, adapter, call.argument("source_config"))
 
 
@@ -254,7 +282,7 @@ def _tap_guard(call: Call) -> None:
     """Dataface's last look at a query that is about to be sent: names and variables are resolved by now."""
     op, sql = current(), call.argument("sql")
     if op is not None and op.name == "query.execute" and call.error is None and isinstance(sql, str):
-        op.notes["sent"] = sql
+        _noticed(op).sent = sql
 
 
 def _tap_driver_error(call: Call) -> None:
@@ -262,9 +290,9 @@ def _tap_driver_error(call: Call) -> None:
     op, error = current(), call.argument("exc") or call.argument("error")
     if op is None or not isinstance(error, BaseException):
         return
-    op.notes["driver_error"] = error_class(error)
-    if _is_refusal(error):
-        op.notes["refused"] = True
+    noticed = _noticed(op)
+    noticed.driver_error = error_class(error)
+    noticed.refused = noticed.refused or _is_refusal(error)
 
 
 def _is_refusal(error: BaseException | None) -> bool:
@@ -280,7 +308,7 @@ def _tap_profile(call: Call) -> None:
     op = current()
     if op is None or call.error is None:
         return
-    op.notes["profile"] = True
+    _noticed(op).profile_failed = True
     if _is_missing_module(call.error):
         op.degraded("layer_unavailable")
     else:
@@ -300,7 +328,7 @@ def _tap_build_adapter(call: Call) -> None:
     op = current()
     if op is not None and isinstance(call.error, ImportError):
         op.degraded("layer_unavailable")
-        op.notes["driver_error"] = error_class(call.error)
+        _noticed(op).driver_error = error_class(call.error)
         op.inner_failure = (error_class(call.error), None)
 
 
@@ -348,7 +376,6 @@ def _validated(module: str, target: str, since: str = "0.1.2", until: str | None
         module,
         target,
         Plan("query.validate"),
-        aliases=("dataface.agent_api:validate_query", "dataface.cli.commands.query:validate_query"),
         parameters=("sql",),
         since=since,
         until=until,
@@ -372,13 +399,6 @@ def _guard(module: str, since: str, until: str | None = None) -> Hook:
         module,
         "validate_select_only",
         tap(_tap_guard),
-        aliases=(
-            *(
-                f"{_ADAPTERS}.{name}_adapter:validate_select_only"
-                for name in ("dbt", "duckdb", "sql", "sqlite")
-            ),
-            "dataface.core.compile.normalize_queries:validate_select_only",
-        ),
         parameters=("sql",),
         since=since,
         until=until,
@@ -406,10 +426,6 @@ HOOKS = (
         f"{_ADAPTERS}.base",
         "handle_adapter_error",
         tap(_tap_driver_error),
-        aliases=tuple(
-            f"{_ADAPTERS}.{name}_adapter:handle_adapter_error"
-            for name in ("csv", "dbt", "duckdb", "http", "sql", "sqlite")
-        ),
         parameters=("error",),
     ),
     _guard("dataface.core.execute.sql_guard", since="0.1.2", until="0.2.0"),
@@ -419,23 +435,17 @@ HOOKS = (
         f"{_ADAPTERS}.dbt_adapter_factory",
         "build_adapter",
         tap(_tap_build_adapter),
-        aliases=(
-            "dataface.agent_api.describe_query:build_adapter",
-            "dataface.core.inspect.resolver:build_adapter",
-        ),
     ),
     Hook(
         "dataface.agent_api.describe_query",
         "describe_query",
         Plan("query.describe", reader=read_describe),
-        aliases=("dataface.cli.commands.query:describe_query",),
         parameters=("sql", "source"),
     ),
     Hook(
         "dataface.agent_api.query",
         "query_face",
         tap(_tap_query_face),
-        aliases=("dataface.agent_api:query_face", "dataface.cli.commands.query:query_face"),
         parameters=("name", "path"),
     ),
     _validated("dataface.agent_api.validate_query", "validate_query"),

@@ -46,6 +46,12 @@ def _charts(layout: Any) -> Iterator[Any]:
             yield from _charts(item.face.layout)
 
 
+def _queries(chart: Any) -> set[str]:
+    """The names of the queries that a chart is drawn from: its own, and those of its layers."""
+    layers = getattr(chart, "layers", None) or ()
+    return {chart.query_name, *(getattr(layer, "query", None) for layer in layers)} - {None}
+
+
 def _needed_columns(chart: Any) -> Iterator[str]:
     for channel in _COLUMN_CHANNELS:
         value = getattr(chart, channel, None)
@@ -53,8 +59,8 @@ def _needed_columns(chart: Any) -> Iterator[str]:
 
 
 def _lacks_data(chart: Any, failed: Any, columns: dict[str, frozenset[str]]) -> bool:
-    """Whether the query of a chart failed, or came back without a column that the chart is drawn from."""
-    if chart.query_name in failed:
+    """Whether a query of a chart failed, or its own came back without a column that the chart is drawn from."""
+    if not _queries(chart).isdisjoint(failed):
         return True
     found = columns.get(chart.query_name, frozenset())
     return bool(found) and not found.issuperset(_needed_columns(chart))
@@ -64,7 +70,8 @@ def tap_render(call: Call) -> None:
     """The one place that has the face and its executor: the charts that the layout has, and those without their data.
 
     The result names only charts that were drawn: neither one on a tab that is not shown, nor, in the formats for
-    models, one whose column is gone.
+    models, one whose column is gone. A query of no chart gives the options of a variable, or says whether something is
+    shown: when it fails, Dataface draws the page without, and says nothing.
     """
     op = current()
     if op is None or op.name != "dashboard.render":
@@ -77,6 +84,7 @@ def tap_render(call: Call) -> None:
     op.notes["charts_without_data"] = frozenset(
         str(chart.id) for chart in charts if _lacks_data(chart, failed, columns)
     )
+    op.notes["others_failed"] = not set().union(*map(_queries, charts)).issuperset(failed)
 
 
 def tap_rows(call: Call) -> None:
@@ -107,8 +115,10 @@ def read_render(call: Call) -> Reading | None:
         attributes[names.DATAFACE_CHARTS_TOTAL] = len(charts)
         attributes[names.DATAFACE_CHARTS_FAILED] = len(failed)
     reasons: tuple[str, ...] = ()
-    if failed:
-        reasons = ("all_charts_failed" if charts and len(failed) >= len(charts) else "charts_failed",)
+    if charts and len(failed) >= len(charts):
+        reasons = ("all_charts_failed",)
+    elif failed or notes.get("others_failed"):
+        reasons = ("charts_failed",)
     if result is None:  # it raised: before 0.4.0 a chart without its data cannot be written as YAML
         return Reading(reasons=reasons, attributes=attributes)
     unusable = getattr(result, "status", None) == "failed" or not getattr(result, "success", True)
@@ -121,6 +131,22 @@ def read_render(call: Call) -> Reading | None:
     return Reading(
         outcome="failed" if unusable else "ok", reasons=reasons, error_code=code, attributes=attributes
     )
+
+
+@reader()
+def read_replay(call: Call) -> Reading | None:
+    """Whether a board's two files could be drawn."""
+    result = call.result
+    if result is None or result.success:
+        return None
+    return Reading(outcome="failed", error_code=telling_code_of(list(result.errors), current()))
+
+
+def tap_replay(call: Call) -> None:
+    """A board is as old as its recording: Dataface stamps it with that, as with the time of a stored result."""
+    op = current()
+    if op is not None and op.name == "dashboard.render" and call.error is None:
+        freshness.tell_recorded(op, getattr(call.argument("recording"), "recorded_at", None))
 
 
 def explain(op: Operation | None, code: str | None) -> None:
@@ -314,18 +340,11 @@ def _tap_dashboard(call: Call) -> None:
     op.error_code = first_code_of(call.result.errors)
 
 
-_RENDER_COPIES = (
-    "dataface.core.serve.server:render_dashboard",
-    "dataface.agent_api:render_dashboard",
-)
-
-
-def _render(parameter: str, *copies: str, since: str, until: str | None = None) -> Hook:
+def _render(parameter: str, *, since: str, until: str | None = None) -> Hook:
     return Hook(
         "dataface.core.dashboard",
         "render_dashboard",
         Plan("dashboard.render", reader=read_render),
-        aliases=(*_RENDER_COPIES, *copies),
         parameters=(parameter,),
         since=since,
         until=until,
@@ -333,16 +352,21 @@ def _render(parameter: str, *copies: str, since: str, until: str | None = None) 
 
 
 HOOKS = (
-    _render(
-        "path",
-        "dataface.ai.tools:_core_render_dashboard",
-        "dataface.agent_api.dashboards:render_dashboard",
-        "dataface.cli.commands.render:render_dashboard",
-        since="0.1.2",
-        until="0.2.0",
+    _render("path", since="0.1.2", until="0.2.0"),
+    _render("face", since="0.3.0"),
+    Hook(
+        "dataface.agent_api.board_artifact",
+        "render_board_from_files",
+        Plan("dashboard.render", reader=read_replay),
+        since="0.3.1",
     ),
-    _render("face", "dataface.integrations.markdown:render_dashboard", since="0.3.0"),
-    Hook("dataface.core.dashboard", "render", tap(tap_render), parameters=("face", "executor")),
+    Hook(
+        "dataface.core.render.board_replay",
+        "render_board_from_artifact",
+        tap(tap_replay),
+        parameters=("recording",),
+        since="0.3.1",
+    ),
     Hook(
         "dataface.core.execute.executor",
         "Executor.execute_query",

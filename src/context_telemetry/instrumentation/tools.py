@@ -5,8 +5,11 @@ Dispatch answers a dict in one of three failure shapes and loses the exception's
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
+
+import wrapt
 
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation.hooks import Hook
@@ -100,13 +103,44 @@ def _handler_failed(call: Call) -> None:
         conclude_error(op, call.error, part=True)
 
 
+class _Handlers(wrapt.ObjectProxy):  # type: ignore[type-arg]  # before wrapt 2 it takes no argument
+    """A host's own table of handlers, to all who look at it; dispatch takes one out whose failure is seen."""
+
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        handler = self.__wrapped__.get(*args, **kwargs)
+        return handler if handler is None else functools.partial(_handled, handler)
+
+
+def _handled(handler: Any, *args: Any, **kwargs: Any) -> Any:
+    try:
+        return handler(*args, **kwargs)
+    except BaseException as error:
+        _handler_failed(Call(error=error))
+        raise
+
+
+_PLAN = Plan("tool.call", reader=read_dispatch, joins=True, before=_tool_name)
+# From 0.3.0 on a host of agents has tools of its own, in place of Dataface's and beside them.
+_TABLES_OF_HOSTS = ("tool_overrides", "extra_handlers")
+
+
+def _wrap_dispatch(dispatch: Any) -> Any:
+    @functools.wraps(dispatch)
+    def dispatched(*args: Any, **kwargs: Any) -> Any:
+        for name in _TABLES_OF_HOSTS:
+            if kwargs.get(name) is not None:
+                kwargs[name] = _Handlers(kwargs[name])
+        return dispatch(*args, **kwargs)
+
+    return _PLAN(dispatched)
+
+
 HOOKS = (
     Hook(
         "dataface.ai.tools",
         "dispatch_tool_call",
         # Under MCP the request's own span is the call, and dispatch explains it; elsewhere dispatch is the entry.
-        Plan("tool.call", reader=read_dispatch, joins=True, before=_tool_name),
-        aliases=("dataface.ai.agent:dispatch_tool_call", "dataface.ai.mcp.server:dispatch_tool_call"),
+        _wrap_dispatch,
         parameters=("function_name", "function_args"),
     ),
     Hook("dataface.ai.tools", "TOOL_HANDLERS[*]", tap(_handler_failed)),

@@ -57,8 +57,6 @@ _OBJECT_NAME = re.compile(r"[\w.$*?\[\],|-]{1,128}")
 _UNEXPLAINED = frozenset({"_OTHER", "tool_error"})
 # Operations that are this process's side of a call to another system.
 _KINDS = {"query.execute": SpanKind.CLIENT}
-# The reason that an age beyond its promise gives, by layer.
-_STALE = {"dbt_manifest": "manifest_stale", "super_schema": "profile_stale", "result_cache": "result_stale"}
 
 
 def current(context: Context | None = None) -> Operation | None:
@@ -439,8 +437,8 @@ class Operation:
     def _conclude_ages(self, ages: dict[str, float]) -> None:
         for layer, seconds in ages.items():
             promise = recorder.limits().promise(layer)
-            if promise is not None and seconds > promise and layer in _STALE:
-                self.degraded(_STALE[layer])
+            if promise is not None and seconds > promise and layer in names.STALE_REASON:
+                self.degraded(names.STALE_REASON[layer])
         if self.entry is not self:
             for layer, seconds in ages.items():
                 self.entry.age(layer, seconds)

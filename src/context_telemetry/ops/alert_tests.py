@@ -205,10 +205,13 @@ def _of_ratio(indicator: Indicator, objectives: Objectives) -> Iterator[Case]:
     enough = {"page": max(minimum, objectives.page_minimum), "ticket": minimum}
     least = max(enough.values())
 
+    def shown(percent: str) -> str:
+        return f"{float(percent[:-1]) / 100:.3g}" if indicator.unit == "per_call" else percent
+
     def case(name: str, bad: Samples, fine: Samples, told: Mapping[int, Told]) -> Case:
         labels = {SURFACE: "mcp", **_place(name)}
         fires = {
-            step: tuple(Firing(made[severity], labels, value) for severity in severities if severity in made)
+            step: tuple(Firing(made[each], labels, shown(value)) for each in severities if each in made)
             for step, (value, severities) in told.items()
         }
         series = _traffic(indicator, objectives, bad, fine, labels)

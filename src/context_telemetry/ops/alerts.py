@@ -58,6 +58,10 @@ def threshold(limit: float, factor: float) -> float:
     return float(f"{min(factor * limit, (1 + limit) / 2):.12g}")
 
 
+PER_CALL: Final = 'printf "%.3g"'
+"""`humanize` would write 400m for 0.4."""
+
+
 # -- the alerts of the indicators ----------------------------------------------------------------------------
 
 
@@ -150,6 +154,12 @@ def _burning(indicator: Indicator, severity: Literal["page", "ticket"], objectiv
             f"  and {_recorded('dataface:bad:increase', indicator, burn.long * objectives.window)} >= {minimum}"
         )
     joined = "\n  or\n".join(pairs)
+    # A call may have several, and 200 % of it would be no share.
+    told, form = (
+        (f" for each call, allowed {limit:.4g}", PER_CALL)
+        if indicator.unit == "per_call"
+        else (f", allowed {limit * 100:.4g}%", "humanizePercentage")
+    )
     return Alert(
         name=indicator.alert,
         severity=severity,
@@ -157,8 +167,8 @@ def _burning(indicator: Indicator, severity: Literal["page", "ticket"], objectiv
         indicator=indicator.name,
         expression=f"max by ({', '.join(BY)}) (\n{joined}\n)",
         lasts=LASTS[severity] * objectives.window,
-        summary=f"{_sentence(indicator.wrong)}: {VALUE}, allowed {limit * 100:.4g}%, on {label_of(SURFACE)}",
-        form="humanizePercentage",
+        summary=f"{_sentence(indicator.wrong)}: {VALUE}{told}, on {label_of(SURFACE)}",
+        form=form,
         by=BY,
         notices=indicator.notices,
         tags=_tags(indicator),

@@ -247,12 +247,14 @@ def _fires(indicator: Indicator, rule: Alert, objectives: Objectives) -> str:
         minimum = indicator.minimum_in(objectives)
         if rule.severity == "page":
             minimum = max(minimum, objectives.page_minimum)
+        by_call = indicator.unit == "per_call"
         shares = ", or ".join(
-            f"above {threshold(limit, burn.factor) * 100:.3g} % in {lasting(burn.long * window)} "
-            f"and in the last {lasting(burn.short * window)}"
+            f"above {threshold(limit, burn.factor) * (1 if by_call else 100):.3g}{'' if by_call else ' %'} in "
+            f"{lasting(burn.long * window)} and in the last {lasting(burn.short * window)}"
             for burn in BURNS[rule.severity]
         )
-        return f"their share is {shares}; they are at least {minimum}; {_lasting(rule)}"
+        what = "how many there are for each call" if by_call else "their share"
+        return f"{what} is {shares}; they are at least {minimum}; {_lasting(rule)}"
     words = {
         "silent": f"nothing was recorded in {lasting(window)}, and something in {lasting(SHUT_DOWN * window)}; "
         "or nothing anywhere",

@@ -98,6 +98,7 @@ def _await_project(*, ours: bool, given: bool = False, serves: bool = True) -> N
     project.on_open(lambda root, name: _begin(root, name, ours=ours, given=given, serves=serves))
     recorder.arm(lambda: project.opened(None))
     shutdown.at_exit(_end)
+    shutdown.at_end_of_children(_end_child)
     if ours:
         shutdown.on_sigterm(flush, _end)
 
@@ -160,14 +161,26 @@ def flush(timeout: float = shutdown.SIGTERM_SECONDS) -> None:
         _pipeline.flush(timeout)
 
 
-def _end(timeout: float) -> None:
-    """Say how it went, and export what is left."""
-    global _pipeline, _begun
+def _say_ended() -> None:
+    """Say how it went, where this process has begun."""
+    global _begun
     if _begun:
         _begun = False
         close_sessions()
         worker.unwatch("state")
         report_state("ended")
+
+
+def _end_child(timeout: float) -> None:
+    """Export what is left in a child of `multiprocessing`, and go on: one that was spawned has its `atexit` to come."""
+    _say_ended()
+    flush(timeout)
+
+
+def _end(timeout: float) -> None:
+    """Say how it went, and export what is left."""
+    global _pipeline
+    _say_ended()
     ending, _pipeline = _pipeline, None
     if ending is not None:
         ending.shutdown(timeout)

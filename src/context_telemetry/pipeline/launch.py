@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from context_telemetry.observe import failsafe
+from context_telemetry.pipeline import kept_out
 from context_telemetry.settings import is_disabled
 
 _SITE = str(Path(__file__).parent / "site")
@@ -35,6 +36,9 @@ def run_command(argv: Sequence[str]) -> int:
     environ = dict(os.environ)
     if not is_disabled(environ):
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, (_SITE, environ.get("PYTHONPATH"))))
+        reason = kept_out.why(argv, environ, _SITE)
+        if reason is not None:
+            failsafe.warn(reason)
     try:
         return _spawn(argv, environ) if os.name == "nt" else _become(argv, environ)
     except (FileNotFoundError, NotADirectoryError):

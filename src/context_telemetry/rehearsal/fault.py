@@ -52,6 +52,7 @@ class Fault(_Since):
     fault is healed. Where releases need another change of the project, the fault has a row for each.
     `settles` is how many seconds after the injection the calls carry its reasons. `new_server` faults show
     only in a server that has not resolved the catalogue yet: one that has keeps the former database open.
+    `because` says why the releases outside of the range do not have it.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Fault(_Since):
     change: Callable[[Path], None] | None = None
     settles: float = 0.0
     new_server: bool = False
+    because: str = ""
 
     @property
     def reasons(self) -> frozenset[str]:

@@ -102,6 +102,7 @@ def _schema_face(*queries: dict[str, str], kind: str = "schema") -> str:
 
 _LOST_FACE = "faces/lost.yml"
 _SOURCES_FILE = "dataface.yml"
+_PROFILES_RUN_NOTHING = "in 0.1.2 and 0.1.3 a source of type dbt_profile runs no query"
 _PROFILE_SOURCE = "sources:\n  shop:\n    type: dbt_profile\n    profile: shop\n"
 _ONE = "SELECT 1 AS one"
 _COUNT = "SELECT count(*) AS orders FROM fct_orders"
@@ -253,7 +254,6 @@ FAULTS: tuple[Fault, ...] = (
         twins=(ok(_query_count),),
         touches=(_SOURCES_FILE,),
         change=_write(_SOURCES_FILE, "sources:\n  shop: {type: duckdb\n"),
-        since="0.1.5",
     ),
     Fault(
         name="source_with_a_password",
@@ -267,6 +267,7 @@ FAULTS: tuple[Fault, ...] = (
             "    dbname: shop\n    schema: main\n    password: opensesame\n",
         ),
         since="0.2.0",
+        because="before 0.2.0 a password in dataface.yml is taken",
     ),
     Fault(
         name="profile_gone",
@@ -278,7 +279,8 @@ FAULTS: tuple[Fault, ...] = (
             _write(_SOURCES_FILE, _PROFILE_SOURCE),
             _remove("profiles.yml"),
         ),
-        since="0.1.5",
+        since="0.1.4",
+        because=_PROFILES_RUN_NOTHING,
     ),
     Fault(
         name="profile_unreadable",
@@ -287,7 +289,8 @@ FAULTS: tuple[Fault, ...] = (
         twins=(ok(_query_count),),
         touches=(_SOURCES_FILE, "profiles.yml"),
         change=_all(_write(_SOURCES_FILE, _PROFILE_SOURCE), _write("profiles.yml", "shop: [\n")),
-        since="0.1.5",
+        since="0.1.4",
+        because=_PROFILES_RUN_NOTHING,
     ),
     Fault(
         name="profile_unused",
@@ -301,7 +304,7 @@ FAULTS: tuple[Fault, ...] = (
         name="profile_not_introspected",
         simulates="a source that stands in a dbt profile: it runs queries and has no catalogue",
         meetings=(
-            ok(_query_count, since="0.1.5", until="0.2.0"),
+            ok(_query_count, since="0.1.4", until="0.2.0"),
             ok(_query_count, since="0.3.1"),
             failed(_schema_orders, until="0.2.0"),
             degraded(_search_schema, "layer_unavailable", since="0.2.0", until="0.2.0"),
@@ -353,7 +356,8 @@ FAULTS: tuple[Fault, ...] = (
                 "      password: unset\n",
             ),
         ),
-        since="0.1.5",
+        since="0.1.4",
+        because=_PROFILES_RUN_NOTHING,
     ),
     # -- the manifest
     _manifest_fault(
@@ -424,6 +428,7 @@ FAULTS: tuple[Fault, ...] = (
         twins=(ok(tool("query_face", name="by_status", path="faces/orders.yml")),),
         since="0.2.0",
         until="0.3.0",
+        because="only 0.2.0 and 0.3.0 leave ref() undefined on a DuckDB file",
     ),
     # -- faces
     Fault(
@@ -518,6 +523,7 @@ FAULTS: tuple[Fault, ...] = (
         twins=(ok(_schema_orders),),
         until="0.1.4",
         new_server=True,
+        because="0.1.5 and later open a database for both in the same way",
     ),
     # -- resources
     Fault(
@@ -540,6 +546,7 @@ FAULTS: tuple[Fault, ...] = (
         meetings=tuple(degraded(resource(uri), "resource_unknown") for uri in ALWAYS_UNKNOWN),
         twins=(ok(resource("dataface://docs/charts")),),
         since="0.3.0",
+        because="before 0.3.0 every resource that is listed is there",
     ),
     # -- size
     Fault(

@@ -30,7 +30,7 @@ def dashboard(s: Shapes) -> Dashboard:
                 "Now",
                 5,
                 (
-                    s.share_now("resolution_failures", "Not resolved", 5),
+                    s.share_now("resolution_failures", "Not resolved, each call", 5),
                     _stale_now(s),
                     s.share_now("enrichment_lost", "Descriptions lost", 5),
                     _age_now(s),

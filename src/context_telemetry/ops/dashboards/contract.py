@@ -58,7 +58,7 @@ def dashboard(s: Shapes) -> Dashboard:
                 5,
                 (
                     _open_now(s),
-                    s.share_now("unknown_references", "Names that are not there", 5),
+                    s.share_now("unknown_references", "Not there, each call", 5),
                     _objects_now(s),
                     _hit_now(s),
                     s.share_now("enrichment_lost", "Descriptions lost", 5),

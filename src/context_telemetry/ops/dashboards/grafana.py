@@ -23,6 +23,7 @@ _TEMPO: Final = "tempo"
 
 _UNITS: Final[dict[Unit, str]] = {
     "share": "percentunit",
+    "per_call": "short",
     "seconds": "s",
     "bytes": "decbytes",
     "count": "short",

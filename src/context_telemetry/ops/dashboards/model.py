@@ -9,7 +9,7 @@ from typing import Literal
 Kind = Literal["stat", "lines", "areas", "table", "text"]
 """`lines` may be drawn over one another; `areas` are stacked, as parts of a sum."""
 
-Unit = Literal["share", "seconds", "bytes", "count", "per_second"]
+Unit = Literal["share", "per_call", "seconds", "bytes", "count", "per_second"]
 
 COLUMNS = 24
 """How wide a row is; Perses and Grafana agree on it."""

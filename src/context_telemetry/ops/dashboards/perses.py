@@ -19,6 +19,7 @@ GOOD, BAD, PLAIN = "#2e7d32", "#c62828", "#37474f"
 
 _FORMATS: Final[dict[Unit, Json]] = {
     "share": {"unit": "percent-decimal"},
+    "per_call": {"unit": "decimal"},
     "seconds": {"unit": "seconds"},
     "bytes": {"unit": "bytes", "shortValues": True},
     "count": {"unit": "decimal", "shortValues": True},

@@ -8,7 +8,7 @@ from context_telemetry.health.promql import SURFACE, duration
 from context_telemetry.health.sums import Sum
 from context_telemetry.ops.dashboards import expressions as ex
 from context_telemetry.ops.dashboards import words
-from context_telemetry.ops.dashboards.model import Panel, Query, Threshold
+from context_telemetry.ops.dashboards.model import Panel, Query, Threshold, Unit
 from context_telemetry.ops.inputs import Inputs
 
 NO_CALLS = "No calls were recorded: nothing is known."
@@ -39,6 +39,10 @@ def indicator(name: str) -> Indicator:
     return next(each for each in INDICATORS if each.name == name)
 
 
+def _unit(found: Indicator) -> Unit:
+    return "per_call" if found.unit == "per_call" else "share"
+
+
 class Shapes:
     """Makes panels whose windows and limits are those of ``inputs``."""
 
@@ -59,7 +63,7 @@ class Shapes:
             answers=f"{words.sentence(found.measures)} {words.sentence(found.wrong)}",
             kind="stat",
             width=width,
-            unit="share",
+            unit=_unit(found),
             queries=(Query(ex.share(found, self.objectives, self.window), BY_SURFACE),),
             empty=NO_CALLS,
             thresholds=self.limit(found),
@@ -77,7 +81,7 @@ class Shapes:
             f"{duration(self.window)}, from {found.minimum_in(self.objectives)} bad ones on.",
             kind="lines",
             width=12,
-            unit="share",
+            unit=_unit(found),
             queries=(Query(ex.share(found, self.objectives, ex.RECENT), BY_SURFACE),),
             empty=NO_CALLS,
             thresholds=self.limit(found),
