@@ -258,9 +258,13 @@ def test_where_most_of_what_was_asked_for_failed_the_whole_is_unknown_however_fe
 
 def test_a_surface_of_failures_is_unknown_beside_one_that_is_well(tmp_path: Path) -> None:
     fail = Call(surface="dashboard", outcome="failed", attributes={"error.type": "500"})
-    found = verdict(recorded(tmp_path, fail, *[healthy(60.0)] * 50))
-    states = {each.surface: each.state for each in found.findings if each.indicator.name == "failed_ratio"}
-    assert (found.state, states) == ("unknown", {"mcp": "healthy", "dashboard": "unknown"})
+    for count, told in ((1, "healthy"), (2, "healthy"), (3, "unknown")):
+        found = verdict(recorded(tmp_path / str(count), *[fail] * count, *[healthy(60.0)] * 50))
+        states = {
+            each.surface: each.state for each in found.findings if each.indicator.name == "failed_ratio"
+        }
+        assert (found.state, states) == (told, {"mcp": "healthy", "dashboard": told})
+    assert verdict(recorded(tmp_path / "alone", fail)).state == "unknown"
 
 
 def test_clients_that_connect_and_ask_for_nothing_leave_nothing_to_judge(tmp_path: Path) -> None:
@@ -292,8 +296,10 @@ def test_one_mistyped_page_address_is_no_alarm_and_many_are(tmp_path: Path) -> N
     page = Call(surface="dashboard", operation="page.serve")
     one = verdict(recorded(tmp_path / "one", not_there(60.0), page, healthy(60.0)))
     assert one.state == "healthy"
-    alone = verdict(recorded(tmp_path / "alone", not_there(60.0), not_there(60.0), healthy(60.0)))
+    alone = verdict(recorded(tmp_path / "alone", not_there(60.0), not_there(60.0)))
     assert alone.state == "unknown"  # no page was served that could be called well
+    beside = verdict(recorded(tmp_path / "beside", not_there(60.0), not_there(60.0), healthy(60.0)))
+    assert beside.state == "healthy"
     assert {finding.detail for finding in one.findings if finding.indicator.name == "degraded_ratio"} == {""}
     many = verdict(recorded(tmp_path / "many", *[not_there(60.0)] * 10))
     assert state(many, "degraded_ratio") == "healthy"

@@ -421,8 +421,8 @@ and `context-telemetry ops build` makes the alerts and dashboards from them: see
 
 - *Unhealthy*: an indicator is beyond its limit. The headline names the worst that pages, then what else is.
 - *Unknown*: none is, and one that is needed has nothing to judge, or too few bad ones to judge by on a surface where
-  most of what was asked for was degraded or failed. No traffic is unknown, never healthy; neither is it where clients
-  only connect and read the lists of what there is.
+  most of what was asked for was degraded or failed: three calls at least, or all that there is. No traffic is unknown,
+  never healthy; neither is it where clients only connect and read the lists of what there is.
 - *Healthy*: all else. Where a share is above its limit by too few bad ones, and most went well, the screen says so,
   with a `~`.
 

@@ -103,7 +103,7 @@ def test_a_variable_without_its_options_makes_a_render_degraded_though_no_chart_
     for options, reasons in (
         ("SELECT DISTINCT status FROM fct_orders", ()),
         ("SELECT DISTINCT status FROM fct_orders WHERE FALSE", ()),  # none is an answer, too
-        (GONE, ("charts_failed",)),
+        (GONE, ("charts_failed",) if form == "svg" else ()),  # a model gets all that there is
     ):
         path = control(project, options)
         ((answer, entry),) = answered(project, memory, tool("render_dashboard", path=path, format=form))

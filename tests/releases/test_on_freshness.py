@@ -117,6 +117,21 @@ def test_a_result_comes_from_the_cache_the_second_time(project: Path, tmp_path: 
     assert attributes(rows)["db.response.returned_rows"] == 4
 
 
+@scenario("freshness")
+def test_a_result_that_could_not_be_stored_is_drawn_and_its_chart_has_not_failed(
+    project: Path, tmp_path: Path, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for failing in (True, False):
+        with cached(project, tmp_path) as context, monkeypatch.context() as patch:
+            if failing:
+                patch.setattr(cache_class(), "put", lambda *_, **__: (_ for _ in ()).throw(OSError("full")))
+            memory.clear()
+            answer(context)
+        (found,) = operations(memory, "dashboard.render")
+        assert told(found) == ("degraded", ("charts_failed",))  # the face has one that fails anyway
+        assert attributes(found)["dataface.charts.failed"] == 1
+
+
 def hits(memory: Memory) -> list[bool]:
     return sorted(attributes(span)["dataface.cache.hit"] for span in operations(memory, "cache.read"))
 
@@ -243,6 +258,10 @@ def test_a_result_that_is_stored_anew_is_as_young_as_the_youngest_that_is_served
     result_cache.clear(*KEY)
     assert age_of(result_cache, memory) is None
     put(result_cache, [{"n": 3}])
+    assert age_of(result_cache, memory) == pytest.approx(0, abs=5)
+    monkeypatch.setattr(freshness, "_stored", {key: at - 100 for key, at in freshness._stored.items()})
+    result_cache.clear(*KEY)  # as a forced refresh does, which looks for nothing in between
+    put(result_cache, [{"n": 4}])
     assert age_of(result_cache, memory) == pytest.approx(0, abs=5)
 
 

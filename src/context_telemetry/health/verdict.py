@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 State = Literal["healthy", "unhealthy", "unknown"]
 
+FEW = 2
+"""So many calls that went wrong on one surface decide nothing where others are well."""
+
 EVERYWHERE = "*"
 """Stands for the surface where an indicator is about the observation and not about one surface."""
 
@@ -101,7 +104,9 @@ def evaluate(source: Source, limits: Limits) -> Verdict:
     served = source.added(CALLS)
     well, ill = (source.added(each) for each in ASKED)
     asked = {surface for surface in (*well, *ill) if well.get(surface, 0.0) + ill.get(surface, 0.0)}
-    in_trouble = {surface for surface, count in ill.items() if count > well.get(surface, 0.0)}
+    # A call or two that went wrong on a surface that is hardly used say nothing of what is well elsewhere.
+    fewest = FEW if any(well.values()) else 0
+    in_trouble = {surface for surface, count in ill.items() if count > max(well.get(surface, 0.0), fewest)}
     findings: list[Finding] = []
     for indicator in INDICATORS:
         if indicator.kind == "silent":

@@ -10,8 +10,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from opentelemetry.util.types import AttributeValue
-
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation import contract_watch
 from context_telemetry.instrumentation.hooks import Hook
@@ -58,15 +56,11 @@ def read_engine(call: Call) -> Reading | None:
 @reader(reasons=("charts_failed", "all_charts_failed"))
 def read_file(call: Call) -> Reading | None:
     """The outcome of a render of a file, and which face of its project that is."""
-    reading, face = read_drawn(call), _face(call)
-    if reading is None or face is None:
-        return reading
-    op = current()
-    if op is not None:
-        served = call.argument("project") or _root(call)
-        contract_watch.rendered(op, served, face)
-    attributes: dict[str, AttributeValue] = {**reading.attributes, names.DATAFACE_FACE: face}
-    return Reading(reading.outcome, reading.reasons, error_code=reading.error_code, attributes=attributes)
+    reading, face, op = read_drawn(call), _face(call), current()
+    if reading is not None and face is not None and op is not None:
+        contract_watch.rendered(op, call.argument("project") or _root(call), face)
+        reading.attributes = {**reading.attributes, names.DATAFACE_FACE: face}
+    return reading
 
 
 def _root(call: Call) -> Path | None:

@@ -110,6 +110,12 @@ def _tap_put(call: Call) -> None:
             _stored.pop(each, None)
 
 
+def _tap_clear(call: Call) -> None:
+    key = _stored_as(call)
+    if key is not None:
+        _stored.pop(key, None)
+
+
 @reader(reasons=("failure_cached", "result_stale"), layers=(_LAYER,))
 def read_stored(call: Call) -> Reading | None:
     """Before 0.3.0: what the cache had, with the age that this process knows of."""
@@ -125,7 +131,8 @@ def read_stored(call: Call) -> Reading | None:
         return reading
     age = max(0.0, op.start_ns / 1e9 - stored)
     lasts = getattr(call.argument("self"), "result_ttl_seconds", None)
-    if lasts is not None and age > lasts:  # other rows were added, and only those were served
+    if lasts is not None and age > lasts:  # in 0.1.5 rows were added since, and only those are served
+        _stored.pop(key, None)
         return reading
     reading.ages = {_LAYER: age}
     if lasts is not None:
@@ -314,6 +321,13 @@ def _refreshed(module: str, target: str, since: str, until: str | None = None) -
 HOOKS: tuple[Hook, ...] = (
     _read("duckdb_cache", "DuckDBCache.get", read_stored, until="0.1.5"),
     _stores("duckdb_cache", "DuckDBCache.put", since="0.1.2", until="0.1.5"),
+    Hook(
+        f"{_EXECUTE}.duckdb_cache",
+        "DuckDBCache.clear",
+        tap(_tap_clear, outside=True),
+        parameters=("source_hash", "query_hash", "variables_hash"),
+        until="0.1.5",
+    ),
     _read("duckdb_cache", "DuckDBCache.get_failure", until="0.1.5"),
     _read("trivial_local_cache", "TrivialDuckDBCache.get", read_stored, since="0.2.0", until="0.2.0"),
     _stores("trivial_local_cache", "TrivialDuckDBCache.put", since="0.2.0", until="0.2.0"),

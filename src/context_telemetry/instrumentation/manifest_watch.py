@@ -190,10 +190,10 @@ class _Watched:
             return
         else:
             built = self._built
-        stale = (
-            self._has_sources()
-            and any(self._differs(path, *expected) for path, expected in self._expected.items())
-        ) or (self._models is not None and self._files.has_more_than(self._models))
+        stale = self._has_sources() and (
+            any(self._differs(path, *expected) for path, expected in self._expected.items())
+            or (self._models is not None and self._files.has_more_than(self._models))
+        )
         self._conclude(identity, stale, "stale" if stale else "ok", built)
 
     def _has_sources(self) -> bool:

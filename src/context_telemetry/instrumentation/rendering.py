@@ -35,6 +35,8 @@ _ERROR_TEXT_LIMIT = 4_096
 
 # Channels that are references to columns of the chart's query in every chart type that has them.
 _COLUMN_CHANNELS = ("x", "y", "theta", "value")
+# They hand out what was asked for and draw nothing that asks.
+_FOR_MODELS = frozenset({"json", "text", "yaml", "data"})
 
 
 def _charts(layout: Any) -> Iterator[Any]:
@@ -71,20 +73,22 @@ def tap_render(call: Call) -> None:
 
     The result names only charts that were drawn: neither one on a tab that is not shown, nor, in the formats for
     models, one whose column is gone. A query of no chart gives the options of a variable, or says whether something is
-    shown: when it fails, Dataface draws the page without, and says nothing.
+    shown: when it fails, Dataface draws the page without, and says nothing. The formats for models have no controls.
     """
     op = current()
     if op is None or op.name != "dashboard.render":
         return
     charts = list(_charts(getattr(call.argument("face"), "layout", None)))
-    failed = getattr(call.argument("executor"), "_query_errors", {})
     columns = op.notes.get("columns", {})
+    # A query that was answered is there too where its rows could not be stored: they are drawn all the same.
+    failed = getattr(call.argument("executor"), "_query_errors", {}).keys() - columns.keys()
     freshness.tell_age(op, call.argument("executor"))
     op.notes["charts"] = frozenset(str(chart.id) for chart in charts)
     op.notes["charts_without_data"] = frozenset(
         str(chart.id) for chart in charts if _lacks_data(chart, failed, columns)
     )
-    op.notes["others_failed"] = not set().union(*map(_queries, charts)).issuperset(failed)
+    is_drawn = call.argument("format") not in _FOR_MODELS
+    op.notes["others_failed"] = is_drawn and not failed <= set().union(*map(_queries, charts))
 
 
 def tap_rows(call: Call) -> None:

@@ -106,17 +106,14 @@ def _handler_failed(call: Call) -> None:
 class _Handlers(wrapt.ObjectProxy):  # type: ignore[type-arg]  # before wrapt 2 it takes no argument
     """A host's own table of handlers, to all who look at it; dispatch takes one out whose failure is seen."""
 
-    def get(self, *args: Any, **kwargs: Any) -> Any:
-        handler = self.__wrapped__.get(*args, **kwargs)
+    def get(self, name: str, default: Any = None) -> Any:
+        handler = self.__wrapped__.get(name, default)
         return handler if handler is None else functools.partial(_handled, handler)
 
 
+@tap(_handler_failed)
 def _handled(handler: Any, *args: Any, **kwargs: Any) -> Any:
-    try:
-        return handler(*args, **kwargs)
-    except BaseException as error:
-        _handler_failed(Call(error=error))
-        raise
+    return handler(*args, **kwargs)
 
 
 _PLAN = Plan("tool.call", reader=read_dispatch, joins=True, before=_tool_name)

@@ -131,7 +131,7 @@ class _Observer:
             if plan.span_name is not None:
                 span_name = plan.span_name(attributes)
             op = _blank(Operation)
-            op.begin(by, name, attributes, span_name, None, plan.protocol, context, running)
+            op._begin(by, name, attributes, span_name, None, plan.protocol, context, running)
             if self.inner_mark:
                 op.pending = self.key
         except Exception as error:

@@ -145,9 +145,9 @@ class Operation:
         if kind is not None:
             self.kind = kind
         by = recorder.active()
-        self.begin(by, name, attributes, span_name, surface, protocol, context, parent, start, span)
+        self._begin(by, name, attributes, span_name, surface, protocol, context, parent, start, span)
 
-    def begin(
+    def _begin(
         self,
         by: Recorder,
         name: str | None,
@@ -160,10 +160,7 @@ class Operation:
         start: int | None = None,
         span: Span | None = None,
     ) -> None:
-        """Make an operation of an object that is none yet, as ``Operation(name, attributes, span_name=...)`` does.
-
-        For what makes many: passing keywords takes a third of it.
-        """
+        # Also for the wrappers, which make many: passing keywords takes a third of making one.
         # What every operation reads, as above: Python takes three times as long for what only the class has.
         self._outer_entry = self._payload = self._given = self.client = self.error_type = None
         self._finished = self._told = self.held = False

@@ -173,7 +173,7 @@ class Points:
         if self._unpack is not None:
             self.count_later((None, dict(attributes), duration, exemplar, ended))
             return
-        shape = self._shapes.get(tuple(attributes))  # `_row`, in line
+        shape = self._shapes.get(tuple(attributes))  # `_row`, in line: 0.06 us of a call
         row = None if shape is None else shape.rows.get(shape.decisive(attributes))
         if row is None:
             self._record_now((None, attributes, duration, exemplar, ended))
