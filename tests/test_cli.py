@@ -466,10 +466,18 @@ def test_where_nothing_was_answered_the_screen_is_no_green_one_and_says_what_fai
 
 def test_a_project_file_that_cannot_be_parsed_is_named_with_its_line(shop: Shop) -> None:
     shop.record_health()
-    assert "!" not in ct(shop, "status", columns=None).stdout
-    (shop.root / "dataface.yml").write_text("sources: [\n", encoding="utf-8")
-    (told,) = [line for line in ct(shop, "status", columns=None).stdout.splitlines() if line.startswith("!")]
-    assert told.startswith("! dataface.yml:2: ")
+    healthy_one = ct(shop, "status", columns=None)
+    assert ("!" in healthy_one.stdout, healthy_one.returncode) == (False, 0)
+    for text, words in (
+        ("- a\n", "dataface.yml: has no keys, but a list"),
+        ("sources: [\n", "dataface.yml:2: "),
+    ):
+        (shop.root / "dataface.yml").write_text(text, encoding="utf-8")
+        done = ct(shop, "status", columns=None)
+        (told,) = [line for line in done.stdout.splitlines() if line.startswith("!")]
+        assert told.startswith(f"! {words}")
+        assert done.returncode == 3  # what was well before says nothing of now
+        assert asked(shop, "status")["reason"].startswith(words)
     found = doctors_word(shop, "project")
     assert (found["state"], found["advice"].startswith("dataface.yml:2: ")) == ("wrong", True)
 

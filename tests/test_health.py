@@ -346,6 +346,9 @@ def test_the_advice_names_the_processes_to_restart_and_the_file_that_accepts(tmp
         "file there? restart processes 7, 8, 9 and 1 more"
     )
     assert what_to_do("handle_outlived_file") == "file there? restart the process"
+    assert what_to_do("handle_outlived_file", [7, 8], ended=[7]) == "file there? restart process 8"
+    assert what_to_do("handle_outlived_file", [7], ended=[7]) == "nothing: the process has ended"
+    assert what_to_do("manifest_stale", [7], ended=[7]) == "run `dbt parse`: models moved"
     assert "put it back first" in how("handle_outlived_file", tmp_path)
     assert how("enrichment_lost", tmp_path).endswith(f"delete {tmp_path / 'enrichment.json'}")
     assert not how("manifest_missing", tmp_path)

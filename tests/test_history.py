@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -292,6 +293,19 @@ def test_calls_are_filtered_and_the_newest_comes_first(folder: Path) -> None:
     times = [call.time for call in history.calls(limit=5)]
     assert len(times) == 5
     assert times == sorted(times, reverse=True)
+
+
+def test_an_operation_that_is_asked_for_is_listed_inside_of_others_too(folder: Path) -> None:
+    process = Process(folder, now=NOW)
+    turn = Call(operation="agent.turn", method="", surface="agent", client="")
+    process.call(replace(turn, inner=(Inner("tool.call", outcome="failed"), Inner("tool.call"))))
+    process.flush()
+    history = History(folder)
+    assert [call.operation for call in history.calls()] == ["agent.turn"]
+    assert not history.calls(outcome="failed")
+    (failed,) = history.calls(operation="tool.call", outcome="failed")
+    assert (failed.surface, failed.outcome) == ("agent", "failed")
+    assert len(history.calls(operation="tool.call")) == 2
 
 
 def test_a_request_outside_the_vocabulary_is_listed_by_its_method(folder: Path) -> None:

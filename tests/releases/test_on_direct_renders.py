@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -16,6 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from scenario import RELEASE, scenario
 
 from context_telemetry.instrumentation import version
+from context_telemetry.observe import project as observe_project
 
 pytestmark = pytest.mark.real
 
@@ -116,6 +118,20 @@ def test_a_file_that_another_program_has_rendered_tells_the_charts_that_failed(
     assert "<svg" in render_file(written(project, content(*queries)))
     assert_told(entry(memory), len(queries), reasons, failed)
     assert attributes(entry(memory))["dataface.face"] == "faces/direct.yml"
+
+
+@scenario("dashboards", until="0.2.0", because=ABSENT)
+def test_a_file_is_named_as_in_its_project_where_the_process_serves_none(
+    project: Path, memory: Memory, tmp_path: Path
+) -> None:
+    observe_project.forget()
+    render_file(written(project, content(FINE)))
+    assert attributes(entry(memory))["dataface.face"] == "faces/direct.yml"
+    memory.clear()
+    (tmp_path / "alone.yml").write_text(content(FINE))  # in no project
+    with contextlib.suppress(Exception):
+        render_file(tmp_path / "alone.yml")
+    assert "dataface.face" not in attributes(entry(memory))
 
 
 @scenario("dashboards")

@@ -148,7 +148,9 @@ def traces(
     since: Since = "1d",
     outcome: Annotated[str | None, typer.Option(help="Only degraded, failed or ok ones.")] = None,
     reason: Annotated[str | None, typer.Option(help="Only those with this reason or error.")] = None,
-    operation: Annotated[str | None, typer.Option(help="Only this operation, as tool.call.")] = None,
+    operation: Annotated[
+        str | None, typer.Option(help="Only this operation, as tool.call, also inside of others.")
+    ] = None,
     surface: Annotated[str | None, typer.Option(help="Only this surface, as mcp or dashboard.")] = None,
     client: Annotated[str | None, typer.Option(help="Only this client, as claude_code.")] = None,
     pid: Annotated[int | None, typer.Option(min=1, help="Only what this process served.")] = None,

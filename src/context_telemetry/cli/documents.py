@@ -63,7 +63,7 @@ def status(seen: Status, exit_code: int) -> dict[str, Any]:
         ],
         "indicators": [_finding(each) for each in verdict.findings],
         "reasons": [
-            {**_plain(reason), "what_to_do": what_to_do(reason.reason, reason.pids) or None}
+            {**_plain(reason), "what_to_do": what_to_do(reason.reason, reason.pids, seen.ended) or None}
             for reason in seen.facts.reasons
         ],
         "errors": [_plain(error) for error in seen.facts.errors],

@@ -6,6 +6,7 @@ import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -92,7 +93,9 @@ def broken_file(root: Path) -> str:
 
     try:
         if (path := root / "dataface.yml").is_file():
-            read_yaml(path, root)
+            found = read_yaml(path, root)
+            if not isinstance(found, (dict, NoneType)):
+                return f"{path.name}: has no keys, but a {'list' if isinstance(found, list) else 'value'}"
     except ProjectFileError as error:
         return str(error)
     return ""

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from rich.console import Group, RenderableType
@@ -56,6 +56,15 @@ class Status:
     verdict: Verdict
     now: float
     seconds: float | None
+    broken: str = ""
+    """Why Dataface cannot read the project's own file now; empty where it can."""
+
+    @property
+    def ended(self) -> set[int]:
+        """The ids of the processes that said that they end, but for those that another one has now."""
+        found = self.facts.processes
+        running = {each.pid for each in found if each.ended is None}
+        return {each.pid for each in found if each.pid is not None and each.pid not in running}
 
 
 def look(place: Place, seconds: float | None) -> Status:
@@ -63,7 +72,10 @@ def look(place: Place, seconds: float | None) -> Status:
     now = time.time()
     history = History(place.folder, since=None if seconds is None else now - seconds)
     local = Local(history, now)
-    return Status(place, history, local.facts, evaluate(local, place.limits), now, seconds)
+    verdict, broken = evaluate(local, place.limits), broken_file(place.root)
+    if broken and verdict.state == "healthy":  # what was well before says nothing of what is served now
+        verdict = replace(verdict, state="unknown", reason=f"{broken}: nothing that reads it works now")
+    return Status(place, history, local.facts, verdict, now, seconds, broken)
 
 
 def once(place: Place, seconds: float | None, *, as_json: bool) -> int:
@@ -93,8 +105,8 @@ def screen(seen: Status) -> RenderableType:
 
 def _parts(seen: Status, met: Sequence[_Met], rows: int) -> list[RenderableType]:
     parts: list[RenderableType] = [_headline(seen)]
-    if broken := broken_file(seen.place.root):
-        words = f"! {broken}: repair it, nothing that reads it works now"
+    if seen.broken:
+        words = f"! {seen.broken}: repair it, nothing that reads it works now"
         parts.append(Text(words, "red", overflow="fold"))
     if seen.facts.traffic:
         parts += [Text(), _traffic(seen)]
@@ -349,7 +361,7 @@ def _met(seen: Status) -> list[_Met]:
             each.last,
             each.trace_id,
             each.pids,
-            what_to_do(each.reason, each.pids),
+            what_to_do(each.reason, each.pids, seen.ended),
             "yellow",
             urgency(each.reason),
         )

@@ -381,7 +381,10 @@ def _details(span: Span) -> list[str]:
     if isinstance(rows := get(names.DB_RESPONSE_RETURNED_ROWS), int):
         found.append(text.counted(rows, "row"))
     if isinstance(charts := get(names.DATAFACE_CHARTS_TOTAL), int):
-        found.append(f"{get(names.DATAFACE_CHARTS_FAILED) or 0} of {text.counted(charts, 'chart')} failed")
+        failed = get(names.DATAFACE_CHARTS_FAILED) or 0
+        found.append(f"{failed} of {text.counted(charts, 'chart')} failed")
+        if not failed and "charts_failed" in _strings(get(names.DATAFACE_DEGRADATION_REASONS)):
+            found.append("a query of the page itself did, as for a drop-down")
     if isinstance(size := get(names.DATAFACE_PAYLOAD_SIZE), int):
         limit = get(names.DATAFACE_PAYLOAD_LIMIT)
         found.append(text.size(size) + (f" of {text.size(limit)}" if isinstance(limit, int) else ""))

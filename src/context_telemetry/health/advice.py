@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from context_telemetry.health.words import processes
@@ -36,9 +36,15 @@ WHAT_TO_DO: dict[str, str] = {
 """Every reason of the conventions has its words; a test says so."""
 
 
-def what_to_do(reason: str, pids: Sequence[int] = ()) -> str:
-    """The words for a reason that these processes met; empty for one that is not in the conventions."""
-    return WHAT_TO_DO.get(reason, "").replace("{processes}", processes(pids))
+def what_to_do(reason: str, pids: Sequence[int] = (), ended: Collection[int] = ()) -> str:
+    """The words for a reason that these processes met; empty for one that is not in the conventions.
+
+    Those of them that have ``ended`` are not to be started again.
+    """
+    words, left = WHAT_TO_DO.get(reason, ""), [pid for pid in pids if pid not in ended]
+    if "{processes}" in words and pids and not left:
+        return "nothing: the process has ended"
+    return words.replace("{processes}", processes(left))
 
 
 _HOW: dict[str, str] = {

@@ -186,8 +186,9 @@ class History:
         pid: int | None = None,
         limit: int = 50,
     ) -> list[Call]:
-        """Entries, newest first, also those whose method is outside the vocabulary.
+        """Entries, newest first, also those whose method is outside the vocabulary; of an ``operation``, all calls.
 
+        A tool that fails inside an agent's turn is such a one: the turn has answered all the same.
         ``reason`` is one, or what is listed beside them: an `error.type`, or a code of Dataface's.
         """
         return self._each(
@@ -196,7 +197,7 @@ class History:
                       coalesce(operation, method, name), coalesce(tool, resource, face, {sql.page()}, method, name),
                       outcome, coalesce(reasons, []), error_type, error_code, seconds, coalesce(size, given),
                       size_limit, pid, release
-               FROM spans WHERE (entry OR (operation IS NULL AND method IS NOT NULL))
+               FROM spans WHERE (entry OR (operation IS NULL AND method IS NOT NULL) OR operation = $operation)
                   AND ($outcome IS NULL OR outcome = $outcome)
                   AND ($reason IS NULL OR list_contains(reasons, $reason) OR $reason IN (error_type, error_code))
                   AND ($operation IS NULL OR operation = $operation)

@@ -21,6 +21,9 @@ from context_telemetry.observe.operation import Operation, current
 from context_telemetry.observe.reading import Call, Reading, reader
 
 _RENDER, _DRAWN = "dashboard.render", "drawn"
+_CONFIGURATION = "dataface.yml"
+# How far above a face its project is looked for: so many looks at the disk a render at most.
+_MOST_FOLDERS = 8
 
 
 def _rendering() -> Operation | None:
@@ -64,9 +67,12 @@ def read_file(call: Call) -> Reading | None:
 
 
 def _root(call: Call) -> Path | None:
-    """The folder of the project that was named; else of the one that this process serves."""
+    """The folder of the project that was named; else of the one that this process serves, or that the face lies in."""
     named = getattr(call.argument("project"), "root", None) or call.argument("project_dir")
-    return Path(os.path.abspath(named)) if isinstance(named, (str, Path)) else project.root()
+    if isinstance(named, (str, Path)):
+        return Path(os.path.abspath(named))
+    above = Path(os.path.abspath(str(call.argument("face_path")))).parents[:_MOST_FOLDERS]
+    return project.root() or next((each for each in above if (each / _CONFIGURATION).is_file()), None)
 
 
 def _face(call: Call) -> str | None:
