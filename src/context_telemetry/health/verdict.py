@@ -140,7 +140,7 @@ def _measure(
         among = served if indicator.among == CALLS else source.added(indicator.among)
         parts = [(1, source.added(each)) for each in bad] + [(-1, source.added(each)) for each in but]
         rows = []
-        for surface, count in among.items():
+        for surface, count in sorted(among.items(), key=lambda each: str(each[0])):
             found = sum(sign * part.get(surface, 0.0) for sign, part in parts)
             rows.append(_Measured(surface, found, count, found / count if count else 0.0))
         return rows
@@ -192,8 +192,8 @@ def _off(finding: Finding) -> float:
 def _unclear(finding: Finding) -> str:
     """Why nothing can be said of what is needed."""
     if finding.too_few:
-        few = f"{finding.bad:,} are too few to judge by, but most of what was asked for went wrong"
-        return f"{finding.indicator.wrong}; {few}"
+        few = f"{finding.bad:,} {'is' if finding.bad == 1 else 'are'} too few to judge by"
+        return f"{finding.indicator.wrong}; {few}, but most of what was asked for went wrong"
     return (
         f"nothing is known: {finding.detail}"
         if finding.indicator.kind == "silent"
