@@ -211,7 +211,7 @@ def test_a_metrics_endpoint_that_hangs_keeps_no_call_waiting_and_no_span(
         # What an earlier flush was left with goes out by itself, before or after this one's.
         deadline = time.monotonic() + 20
         while _durations(hanging) < MANY + FEW and time.monotonic() < deadline:
-            time.sleep(0.01)
+            time.sleep(0.01)  # between two looks at what has come
         assert _durations(hanging) == MANY + FEW
 
 

@@ -107,7 +107,8 @@ def _release(distribution: str) -> str | None:
 def _hooks() -> Iterator[Check]:
     section = "hooks"
     try:
-        from context_telemetry.instrumentation import NEWEST, contract_versions, probe, unknown, version
+        from context_telemetry.instrumentation import NEWEST, contract_versions, probe, version
+        from context_telemetry.instrumentation.news import unknown
 
         newer = version(_release("dataface") or "0") > version(NEWEST)
         with contextlib.redirect_stdout(sys.stderr):  # it imports Dataface, and stdout is for our answer

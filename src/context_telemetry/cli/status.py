@@ -28,7 +28,7 @@ from context_telemetry.health import (
     what_to_do,
 )
 from context_telemetry.health.words import processes, some_of
-from context_telemetry.history import ChecksSeen, Event, History, ProcessSeen, Traffic
+from context_telemetry.history import ChecksSeen, ErrorSeen, Event, History, ProcessSeen, ReasonSeen, Traffic
 
 if TYPE_CHECKING:
     from context_telemetry.health.fleet import ServedRow
@@ -348,43 +348,28 @@ class _Met:
     pids: tuple[int, ...]
     advice: str
     style: str
-    urgency: int
 
 
 def _met(seen: Status) -> list[_Met]:
     """What calls met, first what one repair ends; of what is as urgent what most calls met."""
-    met = [
-        _Met(
-            each.reason,
-            each.surface,
-            each.count,
-            each.last,
-            each.trace_id,
-            each.pids,
-            what_to_do(each.reason, each.pids, seen.ended),
-            "yellow",
-            urgency(each.reason),
-        )
-        for each in seen.facts.reasons
+    rows: list[tuple[ReasonSeen | ErrorSeen, str, str, str]] = [
+        *(
+            (each, each.reason, what_to_do(each.reason, each.pids, seen.ended), "yellow")
+            for each in seen.facts.reasons
+        ),
+        *(
+            (each, each.error, f"open the trace: {some_of(each.targets)}", "red")
+            for each in seen.facts.errors
+        ),
     ]
-    met += [
-        _Met(
-            each.error,
-            each.surface,
-            each.count,
-            each.last,
-            each.trace_id,
-            each.pids,
-            f"open the trace: {some_of(each.targets)}",
-            "red",
-            urgency(each.error),
-        )
-        for each in seen.facts.errors
+    met = [
+        _Met(name, each.surface, each.count, each.last, each.trace_id, each.pids, advice, style)
+        for each, name, advice, style in rows
     ]
     of_all = Counter[str]()
     for each in met:
         of_all[each.name] += each.count
-    return sorted(met, key=lambda each: (each.urgency, -of_all[each.name], each.name, -each.count))
+    return sorted(met, key=lambda each: (urgency(each.name), -of_all[each.name], each.name, -each.count))
 
 
 def _reasons(seen: Status, met: Sequence[_Met], rows: int) -> Iterator[RenderableType]:

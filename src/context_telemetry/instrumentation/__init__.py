@@ -14,7 +14,6 @@ from context_telemetry.instrumentation.instrumentor import (
     report_state,
 )
 from context_telemetry.instrumentation.mcp import close_sessions
-from context_telemetry.instrumentation.news import unknown
 from context_telemetry.instrumentation.private import contract_versions
 
 __all__ = [
@@ -27,6 +26,5 @@ __all__ = [
     "probe",
     "report_changes",
     "report_state",
-    "unknown",
     "version",
 ]

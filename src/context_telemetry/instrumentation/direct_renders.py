@@ -13,17 +13,15 @@ from typing import Any
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation import contract_watch
 from context_telemetry.instrumentation.hooks import Hook
-from context_telemetry.instrumentation.rendering import read_render, tap_render
+from context_telemetry.instrumentation.rendering import face_in, read_render, tell_charts
 from context_telemetry.instrumentation.tools import telling_code_of
 from context_telemetry.observe import project
 from context_telemetry.observe.observed import Plan, tap
 from context_telemetry.observe.operation import Operation, current
 from context_telemetry.observe.reading import Call, Reading, reader
+from context_telemetry.settings import find_project_root
 
 _RENDER, _DRAWN = "dashboard.render", "drawn"
-_CONFIGURATION = "dataface.yml"
-# How far above a face its project is looked for: so many looks at the disk a render at most.
-_MOST_FOLDERS = 8
 
 
 def _rendering() -> Operation | None:
@@ -36,7 +34,7 @@ def _tap_engine(call: Call) -> None:
     op = _rendering()
     if op is not None:
         op.notes[_DRAWN] = call.result
-        tap_render(call)
+        tell_charts(op, call)
 
 
 @reader(reasons=("charts_failed", "all_charts_failed"))
@@ -59,28 +57,26 @@ def read_engine(call: Call) -> Reading | None:
 @reader(reasons=("charts_failed", "all_charts_failed"))
 def read_file(call: Call) -> Reading | None:
     """The outcome of a render of a file, and which face of its project that is."""
-    reading, face, op = read_drawn(call), _face(call), current()
-    if reading is not None and face is not None and op is not None:
-        contract_watch.rendered(op, call.argument("project") or _root(call), face)
+    reading, placed, op = read_drawn(call), _placed(call), current()
+    if reading is not None and placed is not None and op is not None:
+        root, face = placed
+        contract_watch.rendered(op, call.argument("project") or root, face)
         reading.attributes = {**reading.attributes, names.DATAFACE_FACE: face}
     return reading
 
 
-def _root(call: Call) -> Path | None:
-    """The folder of the project that was named; else of the one that this process serves, or that the face lies in."""
-    named = getattr(call.argument("project"), "root", None) or call.argument("project_dir")
-    if isinstance(named, (str, Path)):
-        return Path(os.path.abspath(named))
-    above = Path(os.path.abspath(str(call.argument("face_path")))).parents[:_MOST_FOLDERS]
-    return project.root() or next((each for each in above if (each / _CONFIGURATION).is_file()), None)
-
-
-def _face(call: Call) -> str | None:
-    asked, root = call.argument("face_path"), _root(call)
-    if not isinstance(asked, (str, Path)) or root is None:
+def _placed(call: Call) -> tuple[Path, str] | None:
+    """The folder of the project that was named, or is served, or that the file lies in; and the face's path there."""
+    asked, named = call.argument("face_path"), getattr(call.argument("project"), "root", None)
+    named = named or call.argument("project_dir")
+    if not isinstance(asked, (str, Path)):
         return None
     file = Path(os.path.abspath(asked))
-    return file.relative_to(root).as_posix() if file.is_relative_to(root) and file.is_file() else None
+    root = Path(os.path.abspath(named)) if isinstance(named, (str, Path)) else project.root()
+    if root is None:
+        root, file = find_project_root(file.parent), file.resolve()
+    face = face_in(root, file) if root is not None else None
+    return (root, face) if root is not None and face is not None else None
 
 
 def _tap_compiled(call: Call) -> None:

@@ -68,16 +68,13 @@ def _lacks_data(chart: Any, failed: Any, columns: dict[str, frozenset[str]]) -> 
     return bool(found) and not found.issuperset(_needed_columns(chart))
 
 
-def tap_render(call: Call) -> None:
-    """The one place that has the face and its executor: the charts that the layout has, and those without their data.
+def tell_charts(op: Operation, call: Call) -> None:
+    """Of a call of the engine, which has the face and its executor: the layout's charts, and those without their data.
 
     The result names only charts that were drawn: neither one on a tab that is not shown, nor, in the formats for
     models, one whose column is gone. A query of no chart gives the options of a variable, or says whether something is
     shown: when it fails, Dataface draws the page without, and says nothing. The formats for models have no controls.
     """
-    op = current()
-    if op is None or op.name != "dashboard.render":
-        return
     charts = list(_charts(getattr(call.argument("face"), "layout", None)))
     columns = op.notes.get("columns", {})
     # A query that was answered is there too where its rows could not be stored: they are drawn all the same.
@@ -189,7 +186,11 @@ def _face_path(call: Call) -> str | None:
     root = getattr(served, "root", None) or call.argument("project_dir")
     if not isinstance(asked, Path) or not isinstance(root, Path) or ".." in asked.parts:
         return None
-    file = root / asked  # an absolute path stays what it is
+    return face_in(root, root / asked)  # an absolute path stays what it is
+
+
+def face_in(root: Path, file: Path) -> str | None:
+    """A file as a face's path in the project at ``root``, None for one that is no file there."""
     return file.relative_to(root).as_posix() if file.is_relative_to(root) and file.is_file() else None
 
 
