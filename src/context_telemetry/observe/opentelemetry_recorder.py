@@ -9,17 +9,17 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import opentelemetry.metrics._internal as _metrics_globals
 import opentelemetry.trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import Span, Status, StatusCode, TracerProvider
+from opentelemetry.trace import Span, Status, StatusCode, Tracer, TracerProvider
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
+from context_telemetry.observe import dropped_spans
 from context_telemetry.observe.fork import renew_in_child
 from context_telemetry.observe.points import Points
 
@@ -49,10 +49,10 @@ class OpenTelemetryRecorder:
         logger_provider: LoggerProvider | None = None,
         points: Points | None = None,
     ) -> None:
-        self._tracer = opentelemetry.trace.get_tracer(
-            names.SCOPE, names.VERSION, tracer_provider, schema_url=names.SCHEMA_URL
-        )
         self._tracer_provider = tracer_provider
+        self._tracer = self._make_tracer()
+        self._dropping: dropped_spans.Dropping | None = None
+        self._knows_sampler = False
         self._logger_provider = logger_provider
         self._logger: Any = None
         self._meter_provider = meter_provider  # held: what counts for it knows it weakly
@@ -64,17 +64,20 @@ class OpenTelemetryRecorder:
         if why not in self.fallbacks:
             self.fallbacks = (*self.fallbacks, why)
 
+    def _make_tracer(self) -> Tracer:
+        return opentelemetry.trace.get_tracer(
+            names.SCOPE, names.VERSION, self._tracer_provider, schema_url=names.SCHEMA_URL
+        )
+
     def start(self, op: Operation, parent: Context) -> Span:
-        op.started_with = tuple(op.attributes.values())
+        if self._dropping is not None:
+            dropped = self._dropping(parent)
+            if dropped is not None:
+                return dropped
+        op.started_with = op.attributes.copy()
+        # The last two: no exception is recorded, and none sets the status.
         return self._tracer.start_span(
-            op.span_name,
-            parent,
-            op.kind,
-            op.attributes,
-            op.links,
-            op.start_ns,
-            record_exception=False,
-            set_status_on_exception=False,
+            op.span_name, parent, op.kind, op.attributes, op.links, op.start_ns, False, False
         )
 
     def finish(self, op: Operation) -> None:
@@ -82,16 +85,26 @@ class OpenTelemetryRecorder:
         try:
             if span.is_recording():
                 # Only what was not known when it began: setting an attribute again costs as much as setting it.
-                attributes, began = op.attributes, op.started_with
-                if tuple(islice(attributes.values(), len(began))) == began:
-                    attributes = dict(islice(attributes.items(), len(began), None))
+                attributes = op.attributes.copy()
+                for name, value in op.started_with.items():
+                    if attributes.get(name) is value:
+                        del attributes[name]
                 span.set_attributes(attributes)
                 if op.error_type is not None and op.marks_error:
                     span.set_status(ERROR)
+            elif not self._knows_sampler:
+                self._know_sampler()
             self.count(op, span, ended)
         finally:
             if not op.adopted:
                 span.end(ended)
+
+    def _know_sampler(self) -> None:
+        """Look at the sampler once it has dropped a span: before, there may be no provider yet, and no need."""
+        if self._tracer_provider is None and opentelemetry.trace._TRACER_PROVIDER is None:
+            return
+        self._knows_sampler = True
+        self._dropping = dropped_spans.dropping(self._make_tracer())
 
     def count(self, op: Operation, span: Span, ended: int) -> None:
         """Count a finished operation, where anybody counts."""

@@ -105,7 +105,8 @@ class Operation:
     """Whether a failure is an error of the span too: some conventions say that a caller's own mistake is none."""
     pending: object = None
     """The function that may join this operation instead of making its own: it is decorated as well as hooked."""
-    started_with: tuple[AttributeValue, ...] = ()
+    started_with: Mapping[str, AttributeValue] = _NOTHING
+    """The attributes that its span has had from the start."""
     span: Span
     recorder: Recorder
     """What records it from its start to its end, whatever others are recorded by meanwhile."""

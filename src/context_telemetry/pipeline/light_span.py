@@ -141,11 +141,11 @@ class LightSpan(Span):
             op = self.op
             if op is None:
                 return NonRecordingSpan(self.get_span_context())
-            values = tuple(op.attributes.values())
-            made = self.maker.promote(self, op, op.attributes)
+            given = op.attributes.copy()
+            made = self.maker.promote(self, op, given)
             with _deciding:
                 if self.real is None:  # of several threads at once, one is the first
-                    self.real, op.started_with = made, values
+                    self.real, op.started_with = made, given
         return self.real
 
     def end(self, end_time: int | None = None) -> None:

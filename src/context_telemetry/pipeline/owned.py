@@ -5,7 +5,6 @@ What cannot be ours (a neighbour's span processor, the SDK's metrics of spans) m
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +19,7 @@ from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
 from context_telemetry.observe import failsafe, worker
+from context_telemetry.observe.dropped_spans import sdk_counts_spans
 from context_telemetry.observe.opentelemetry_recorder import QUICK_NS, OpenTelemetryRecorder
 from context_telemetry.observe.operation import SPAN_KEY
 from context_telemetry.observe.points import Entry, Points
@@ -110,7 +110,7 @@ class OwnedRecorder(OpenTelemetryRecorder):
         if found.decision is Decision.DROP:
             span.op = None
         elif found.decision is Decision.RECORD_ONLY or (found.attributes or {}) != given:
-            op.started_with = tuple(given.values())
+            op.started_with = given.copy()
             span.real = self.promote(span, op, found.attributes or {})
         return span
 
@@ -189,6 +189,6 @@ class OwnedMeterProvider(MeterProvider):
 
 def why_not() -> str | None:
     """Why the SDK's own spans are needed, as `fallbacks` say it; None where nobody could tell the difference."""
-    if os.environ.get("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "").strip().lower() == "true":
+    if sdk_counts_spans():
         return "sdk_metrics"
     return None

@@ -1,0 +1,103 @@
+"""Spans that the host's sampler can only drop: they are told from its rule, and the SDK is not asked to make them.
+
+To make a span that records nothing takes the SDK half of what a whole sampled-out call costs here. Two rules of its own
+are known by what they say of themselves: `AlwaysOffSampler`, and `ParentBased` below a parent that is not sampled. Any
+other sampler is asked each time, and what it drops is the SDK's business.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.context import Context
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+
+from context_telemetry.observe.operation import SPAN_KEY
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.id_generator import IdGenerator
+
+Dropping = Callable[[Context], "DroppedSpan | None"]
+"""The span below a context where it can only be dropped; None where the sampler is to be asked."""
+
+_RANDOM = int(TraceFlags.RANDOM_TRACE_ID)
+_OFF, _UNSAMPLED = "AlwaysOffSampler", "ParentNotSampled:"
+
+
+class DroppedSpan(NonRecordingSpan):
+    """A span that nobody records. Who it is, is made up when somebody asks: a propagator, a span below, a logger."""
+
+    ids: IdGenerator
+    first: DroppedSpan | SpanContext | None = None
+    """The first span of the trace that was dropped, or the parent of that one; None: this is the trace's first."""
+    _identity: SpanContext | None = None
+
+    def get_span_context(self) -> SpanContext:
+        if self._identity is not None:
+            return self._identity
+        ids, first = self.ids, self.first
+        if isinstance(first, DroppedSpan):
+            first = first.get_span_context()
+        if first is None:
+            trace_id, state = ids.generate_trace_id(), None
+            random = _RANDOM if ids.is_trace_id_random() else 0
+        else:
+            trace_id, state, random = first.trace_id, first.trace_state, first.trace_flags & _RANDOM
+        made = SpanContext(trace_id, ids.generate_span_id(), False, TraceFlags(random), state)
+        # Of several threads that ask at once, the first one says it.
+        return self.__dict__.setdefault("_identity", made)  # type: ignore[no-any-return]
+
+
+def dropping(tracer: Any) -> Dropping | None:
+    """What drops spans in place of ``tracer``; None where it is not the SDK's own, or its sampler may keep any."""
+    sdk: Any = sys.modules.get("opentelemetry.sdk.trace")
+    if sdk is None or type(tracer) is not sdk.Tracer or sdk_counts_spans():
+        return None
+    ids, sampler = tracer.id_generator, tracer.sampler
+    kind, says = type(sampler), sampler.get_description()
+    if kind is sdk.sampling.StaticSampler and says == _OFF:
+        return _always(ids)
+    # Of those inside of it too, which the same text tells.
+    if kind is sdk.sampling.ParentBased and says.count(_UNSAMPLED) == says.count(_UNSAMPLED + _OFF):
+        return _below_dropped(ids)
+    return None
+
+
+def sdk_counts_spans() -> bool:
+    """Whether the SDK counts the spans that it begins, dropped ones included."""
+    return os.environ.get("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "").strip().lower() == "true"
+
+
+def _always(ids: IdGenerator) -> Dropping:
+    def dropped(parent: Context) -> DroppedSpan:
+        # Not by a constructor: to pass through an abstract class takes longer than all of this.
+        span = object.__new__(DroppedSpan)
+        span.ids = ids
+        if parent:
+            above: Any = parent.get(SPAN_KEY)
+            if type(above) is DroppedSpan:
+                span.first = above.first or above
+            elif above is not None and (known := above.get_span_context()).is_valid:
+                span.first = known
+        return span
+
+    return dropped
+
+
+def _below_dropped(ids: IdGenerator) -> Dropping:
+    always = _always(ids)
+
+    def dropped(parent: Context) -> DroppedSpan | None:
+        above: Any = parent.get(SPAN_KEY) if parent else None
+        if type(above) is DroppedSpan:
+            return always(parent)
+        if type(above) is NonRecordingSpan:
+            known = above.get_span_context()
+            if known.is_valid and not known.trace_flags.sampled:
+                return always(parent)
+        return None
+
+    return dropped
