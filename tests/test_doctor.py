@@ -1,4 +1,4 @@
-"""`doctor` on a release that nobody knows yet, and on settings of the environment that cannot be."""
+"""`doctor` on a release that nobody knows yet, and on what the environment says, rightly or wrongly."""
 
 from __future__ import annotations
 
@@ -6,19 +6,38 @@ import dataclasses
 import importlib
 import importlib.metadata
 import json
-from collections.abc import Iterator
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
+import entry_points
 import pytest
-from otlp_files import Process
+import yaml
+from missing import take_away
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.sdk.metrics.export import MetricReader
+from opentelemetry.sdk.trace import SpanProcessor
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from otlp_files import Process, healthy
 
-from context_telemetry.cli import doctor
+from context_telemetry import operation
+from context_telemetry.cli import doctor, status
 from context_telemetry.cli.owned import owned
-from context_telemetry.cli.recorded import recorded
-from context_telemetry.instrumentation import instrumentor
+from context_telemetry.cli.place import find
+from context_telemetry.cli.recorded import _FALLBACKS, recorded
+from context_telemetry.conventions import names
+from context_telemetry.instrumentation import instrumentor, report_state
 from context_telemetry.instrumentation.hooks import Hook, version
+from context_telemetry.observe import recorder
 from context_telemetry.ops import build
+from context_telemetry.pipeline.destination import Destination
+from context_telemetry.pipeline.files import FileLogExporter, Folder
+from context_telemetry.pipeline.providers import Pipeline, assemble
+from context_telemetry.settings import Settings
 
 UNKNOWN = "9.5.0"
 
@@ -172,3 +191,283 @@ def test_owners_that_are_not_filled_in_show_and_are_wrong_in_a_production_profil
 
 def test_a_project_without_an_operations_package_says_nothing_of_owners(tmp_path: Path) -> None:
     assert not list(owned(tmp_path))
+
+
+# -- why calls are recorded by the SDK -----------------------------------------------------------------------
+
+
+class OthersIds(RandomIdGenerator):
+    """Somebody's id generator, which the SDK has not."""
+
+
+def on(scope: object) -> SimpleNamespace:
+    """Somebody's configurator, which switches nothing off."""
+    return SimpleNamespace(is_enabled=True)
+
+
+def breaks(argument: str | None) -> NoReturn:
+    raise LookupError("it cannot be made")
+
+
+def _nothing(*_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Why:
+    """A reason, what doctor calls it, and how it comes about: by the environment, the SDK, or what a host does."""
+
+    reason: str
+    called: str
+    environ: dict[str, str] = field(default_factory=dict)
+    in_sdk: Callable[[pytest.MonkeyPatch], None] = _nothing
+    by_host: Callable[[Pipeline], None] | None = None
+
+
+_WHYS = (
+    Why(
+        "host",
+        "the host's providers",
+        by_host=lambda pipeline: recorder.use(
+            pipeline.tracer_provider, pipeline.meter_provider, pipeline.logger_provider
+        ),
+    ),
+    Why(
+        "span_processor",
+        "a span processor was added to the provider",
+        by_host=lambda pipeline: pipeline.tracer_provider.add_span_processor(SpanProcessor()),
+    ),
+    Why(
+        "sdk_metrics",
+        "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED",
+        {"OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED": "true"},
+    ),
+    Why("id_generator", "OTEL_PYTHON_ID_GENERATOR", {"OTEL_PYTHON_ID_GENERATOR": "others"}),
+    Why(
+        "configurator",
+        "OTEL_PYTHON_TRACER_CONFIGURATOR or OTEL_PYTHON_METER_CONFIGURATOR",
+        {"OTEL_PYTHON_TRACER_CONFIGURATOR": "others"},
+    ),
+    Why(
+        "configurator",
+        "OTEL_PYTHON_TRACER_CONFIGURATOR or OTEL_PYTHON_METER_CONFIGURATOR",
+        {"OTEL_PYTHON_METER_CONFIGURATOR": "others"},
+    ),
+    Why("exemplar_filter", "OTEL_METRICS_EXEMPLAR_FILTER", {"OTEL_METRICS_EXEMPLAR_FILTER": "always_off"}),
+    Why(
+        "aggregation",
+        "an exporter's own aggregation of histograms",
+        {"OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": "base2_exponential_bucket_histogram"},
+    ),
+    Why(
+        "unknown_sdk",
+        "an OpenTelemetry SDK that is not known yet",
+        in_sdk=lambda patch: take_away(patch, MetricReader, "_set_collect_callback"),
+    ),
+)
+
+
+@pytest.fixture
+def others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody's sampler, id generator and configurators are installed."""
+    points = {
+        (entry_points.SAMPLERS, "breaks"): breaks.__name__,
+        (entry_points.ID_GENERATORS, "others"): OthersIds.__name__,
+        (entry_points.TRACER_CONFIGURATORS, "others"): on.__name__,
+        (entry_points.METER_CONFIGURATORS, "others"): on.__name__,
+    }
+    targets = {key: f"{__name__}:{name}" for key, name in points.items()}
+    entry_points.install(tmp_path / "packages", monkeypatch, targets)
+
+
+def test_every_reason_has_a_row_here_and_words_in_doctor_and_in_the_conventions() -> None:
+    reasons = {why.reason for why in _WHYS}
+    assert reasons == set(_FALLBACKS)
+    registry = Path(names.__file__).with_name("registry") / "attributes.yaml"
+    described = {each["key"]: each for each in yaml.safe_load(registry.read_text("utf-8"))["attributes"]}
+    brief = described[names.CONTEXT_TELEMETRY_RECORDER_FALLBACKS]["brief"]
+    assert set(re.findall(r"`(\w+)`", brief)) == reasons
+
+
+@pytest.mark.usefixtures("others")
+@pytest.mark.parametrize("why", _WHYS, ids=[f"{why.reason} {' '.join(why.environ)}".strip() for why in _WHYS])
+def test_why_calls_are_recorded_by_the_sdk_is_foretold_from_the_environment_and_told_of_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], why: Why
+) -> None:
+    monkeypatch.setattr(instrumentor, "HOOKS", ())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://127.0.0.1:9")
+    for name, value in why.environ.items():
+        monkeypatch.setenv(name, value)
+    why.in_sdk(monkeypatch)
+    said = f"recorded by the SDK ({why.called})"
+
+    foretold = told(capsys).get(("telemetry", "recorder"))
+    if why.by_host is not None:
+        assert foretold is None
+    else:
+        assert foretold is not None
+        assert (foretold["state"], foretold["found"]) == ("note", said)
+
+    settings = Settings(state_dir=tmp_path)
+    metrics = OTLPMetricExporter()
+    pipeline = assemble(
+        Destination("otlp", {"metrics": ("otlp_proto_http",)}),
+        {
+            "traces": [],
+            "metrics": [metrics],
+            "logs": [FileLogExporter(Folder(tmp_path / "kept", settings.retention))],
+        },
+        tmp_path,
+        settings,
+        set_global=False,
+    )
+    recorder.install(pipeline.recorder)
+    try:
+        if why.by_host is not None:
+            why.by_host(pipeline)
+        with operation("catalog.resolve"):
+            pass
+        by = recorder.heard()
+        assert by is not None
+        assert by.fallbacks == (why.reason,)
+        report_state("began")
+    finally:
+        recorder.forget()
+        metrics.shutdown()  # nobody answers
+        pipeline.shutdown(5)
+    (process,) = [each for each in recorded(tmp_path / "kept") if each.name.startswith("process ")]
+    assert f", {said}, " in process.found
+
+
+def test_a_recorder_of_ours_is_no_word_of_doctors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(instrumentor, "HOOKS", ())
+    monkeypatch.chdir(tmp_path)
+    assert ("telemetry", "recorder") not in told(capsys)
+    # Nobody asks for the points of local files.
+    monkeypatch.setenv("OTEL_METRICS_EXEMPLAR_FILTER", "always_off")
+    assert ("telemetry", "recorder") not in told(capsys)
+
+
+@pytest.mark.usefixtures("others")
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("OTEL_TRACES_SAMPLER", "unheard_of", "OTEL_TRACES_SAMPLER=unheard_of is not installed"),
+        ("OTEL_TRACES_SAMPLER", "breaks", "OTEL_TRACES_SAMPLER=breaks cannot be used (LookupError)"),
+        ("OTEL_PYTHON_ID_GENERATOR", "unheard_of", "OTEL_PYTHON_ID_GENERATOR=unheard_of is not installed"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many", "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT must be"),
+    ],
+)
+def test_what_cannot_be_had_is_wrong_and_the_sampler_that_is_none_samples_nothing_out(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variable: str,
+    value: str,
+    said: str,
+) -> None:
+    monkeypatch.setattr(instrumentor, "HOOKS", ())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, value)
+    found = told(capsys)
+    line = found["telemetry", "components"]
+    assert line["state"] == "wrong"
+    assert said in f"{line['found']} {line['advice']}"
+    assert ("telemetry", "sampler") not in found
+
+
+def test_an_exemplar_filter_that_is_none_costs_the_metrics_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(instrumentor, "HOOKS", ())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OTEL_METRICS_EXEMPLAR_FILTER", "sometimes")
+    assert ("telemetry", "components") not in told(capsys), "local files have no metrics"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    found = told(capsys)
+    line = found["telemetry", "components"]
+    assert (line["state"], line["found"]) == (
+        "wrong",
+        "OTEL_METRICS_EXEMPLAR_FILTER=sometimes is no exemplar filter: there are no metrics",
+    )
+    assert ("telemetry", "recorder") not in found
+
+
+@pytest.mark.parametrize(
+    ("exporters", "is_foretold"), [("prometheus", False), ("otlp", True), ("prometheus, otlp", True)]
+)
+def test_an_aggregation_is_foretold_of_the_exporters_that_read_its_variable(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    exporters: str,
+    is_foretold: bool,
+) -> None:
+    monkeypatch.setattr(instrumentor, "HOOKS", ())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", exporters)
+    monkeypatch.setenv(
+        "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", " BASE2_exponential_bucket_histogram"
+    )
+    assert (("telemetry", "recorder") in told(capsys)) is is_foretold
+
+
+_COUNTING = """
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
+made = []
+
+def make(argument):
+    made.append(argument)
+    return ALWAYS_OFF
+"""
+
+
+def test_somebodys_sampler_is_not_made_by_status_and_once_by_doctor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packages, root = tmp_path / "packages", tmp_path / "shop"
+    entry_points.install(packages, monkeypatch, {(entry_points.SAMPLERS, "counting"): "counting:make"})
+    (packages / "counting.py").write_text(_COUNTING, "utf-8")
+    monkeypatch.setitem(sys.modules, "counting", None)  # it is taken out again at the end
+    del sys.modules["counting"]
+    monkeypatch.setattr(instrumentor, "HOOKS", ())
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "counting")
+    root.mkdir()
+    (root / "dataface.yml").write_text("{}\n", "utf-8")
+    monkeypatch.chdir(root)
+    place = find(root, tmp_path / "state")
+    process = Process(place.folder)
+    process.call(healthy(60.0))
+    process.flush()
+
+    status.once(place, None, as_json=False)
+    assert "OTEL_TRACES_SAMPLER=counting: counted is what was sampled" in capsys.readouterr().out
+    assert "counting" not in sys.modules, "it is not even loaded"
+    assert told(capsys)["telemetry", "sampler"]["found"] == "OTEL_TRACES_SAMPLER=counting"
+    assert importlib.import_module("counting").made == [None]
+
+
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        ("OTEL_CONFIG_FILE", "not read under `run`"),
+        ("OTEL_PYTHON_TRACER_PROVIDER", "only if the process asks for one before its first observed call"),
+    ],
+)
+def test_what_names_a_hosts_providers_is_told_with_what_run_makes_of_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variable: str,
+    said: str,
+) -> None:
+    monkeypatch.setattr(instrumentor, "HOOKS", ())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, "sdk_tracer_provider")
+    line = told(capsys)["guard", "providers"]
+    assert (line["state"], line["found"]) == ("note", f"{variable} is set")
+    assert said in line["advice"]

@@ -6,16 +6,25 @@ import errno
 import json
 import os
 import stat
+import sys
+import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from context_telemetry.pipeline.files import FileSpanExporter, Folder
-from context_telemetry.settings import Retention
+from context_telemetry.history import History
+from context_telemetry.pipeline import batch, providers
+from context_telemetry.pipeline.batch import Batcher, BatchLimits
+from context_telemetry.pipeline.destination import destination
+from context_telemetry.pipeline.files import PIECE, FileSpanExporter, Folder
+from context_telemetry.pipeline.providers import Pipeline
+from context_telemetry.settings import Retention, Settings
 
 _posix = pytest.mark.skipif(os.name == "nt", reason="POSIX permissions and processes")
 _NOBODY = 2**22 + 1  # above Linux's highest process id
@@ -170,3 +179,208 @@ def test_a_forked_child_writes_to_a_file_of_its_own(tmp_path: Path) -> None:
     exporter.export(_spans())
     lines = {int(path.stem.split("-")[2]): path.read_text().count("\n") for path in tmp_path.iterdir()}
     assert lines == {os.getpid(): 2, child: 1}
+
+
+def _count(line: str) -> int:
+    return line.count('"spanId"') + line.count('"timeUnixNano"')
+
+
+def _lines(folder: Path) -> list[int]:
+    """How many spans or records each whole line has."""
+    found = [line for path in folder.glob("*.jsonl") for line in path.read_text().splitlines(keepends=True)]
+    return [_count(line) for line in found if line.endswith("\n")]
+
+
+def _until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _record_spans(pipeline: Pipeline, count: int) -> None:
+    for number in range(count):
+        pipeline.tracer_provider.get_tracer("test").start_span(f"span {number}").end()
+
+
+def _record_events(pipeline: Pipeline, count: int) -> None:
+    for number in range(count):
+        pipeline.logger_provider.get_logger("test").emit(timestamp=number + 1, event_name="test")
+
+
+@pytest.fixture(params=[_record_spans, _record_events])
+def record(request: pytest.FixtureRequest) -> Callable[[Pipeline, int], None]:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture(params=[False, True], ids=["guarded", "with content"])
+def pipeline(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Pipeline]:
+    """A pipeline that writes files and waits for a hundred."""
+    for prefix in ("OTEL_BSP", "OTEL_BLRP"):
+        monkeypatch.setenv(f"{prefix}_SCHEDULE_DELAY", "60000")
+        monkeypatch.setenv(f"{prefix}_MAX_EXPORT_BATCH_SIZE", "100")
+    settings = Settings(state_dir=tmp_path, content=request.param)
+    started = providers.start(tmp_path, settings, set_global=False)
+    yield started
+    started.shutdown()
+
+
+def test_what_nobody_waits_for_is_written_in_small_lines(
+    pipeline: Pipeline, record: Callable[[Pipeline, int], None]
+) -> None:
+    assert pipeline.folder is not None
+    folder = pipeline.folder
+    record(pipeline, 100)
+    _until(lambda: sum(_lines(folder)) == 100)
+    assert sum(_lines(folder)) == 100
+    assert max(_lines(folder)) == PIECE < 100
+
+
+def test_what_somebody_waits_for_is_one_line(
+    pipeline: Pipeline, record: Callable[[Pipeline, int], None]
+) -> None:
+    assert pipeline.folder is not None
+    record(pipeline, 99)
+    assert pipeline.flush(30)
+    assert _lines(pipeline.folder) == [99]
+
+
+def test_an_exporter_of_somebody_elses_gets_whole_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    class Exporter(InMemorySpanExporter):
+        piece = 10  # whatever it means there
+
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            sizes.append(len(spans))
+            return SpanExportResult.SUCCESS
+
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "100")
+    where = destination({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector"})
+    exporters = {"traces": [Exporter()], "metrics": [], "logs": []}
+    pipeline = providers.assemble(where, exporters, tmp_path, Settings(state_dir=tmp_path), set_global=False)
+    _record_spans(pipeline, 100)
+    _until(lambda: sum(sizes) == 100)
+    pipeline.shutdown()
+    assert sizes == [100]
+
+
+class _Exporting:
+    """Keeps the sizes that it is given, and can be held in the first."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.is_in, self.may_go_on = threading.Event(), threading.Event()
+
+    def __call__(self, items: Sequence[int]) -> bool:
+        self.sizes.append(len(items))
+        self.is_in.set()
+        return self.may_go_on.wait(30)
+
+    def batcher(self, limits: BatchLimits, piece: int) -> Batcher[int]:
+        return Batcher("pieces", limits, self, lambda: None, piece)
+
+
+def _hold(batcher: Batcher[int], exporting: _Exporting, count: int) -> None:
+    for number in range(count):
+        batcher.add(number)
+    assert exporting.is_in.wait(30)
+
+
+def test_the_rest_of_a_batch_goes_at_once_while_somebody_waits_for_it() -> None:
+    exporting = _Exporting()
+    batcher = exporting.batcher(BatchLimits(60, 100, 20), 2)
+    _hold(batcher, exporting, 20)
+    done = batcher.ask()
+    exporting.may_go_on.set()
+    assert done.wait(30)
+    assert exporting.sizes == [2, 18]
+    for number in range(20):
+        batcher.add(number)
+    _until(lambda: sum(exporting.sizes) == 40)
+    assert exporting.sizes == [2, 18, *[2] * 10]
+    assert batcher.ask(last=True).wait(30)
+
+
+def test_the_rest_of_a_batch_goes_at_once_when_its_pieces_take_too_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(batch, "time", SimpleNamespace(monotonic=lambda: now, sleep=time.sleep))
+    exporting = _Exporting()
+    batcher = exporting.batcher(BatchLimits(60, 100, 20), 2)
+    _hold(batcher, exporting, 20)
+    now = 31.0
+    exporting.may_go_on.set()
+    _until(lambda: sum(exporting.sizes) == 20)
+    assert exporting.sizes == [2, 18]
+    assert batcher.ask(last=True).wait(30)
+
+
+def test_a_crowd_goes_in_whole_batches_until_it_is_none() -> None:
+    exporting = _Exporting()
+    batcher = exporting.batcher(BatchLimits(60, 100, 10), 2)
+    _hold(batcher, exporting, 10)
+    for number in range(42):  # with 8 left, that makes 50
+        batcher.add(number)
+    exporting.may_go_on.set()
+    _until(lambda: sum(exporting.sizes) == 52)
+    assert exporting.sizes == [2, 10, 10, 10, *[2] * 10]
+    assert batcher.ask(last=True).wait(30)
+
+
+def test_what_comes_between_two_pieces_gathers_for_a_batch_of_its_own() -> None:
+    exporting = _Exporting()
+    batcher = exporting.batcher(BatchLimits(60, 100, 20), 10)
+    _hold(batcher, exporting, 20)
+    for number in range(7):
+        batcher.add(number)
+    exporting.may_go_on.set()
+    _until(lambda: sum(exporting.sizes) >= 20)
+    for number in range(8):
+        batcher.add(number)
+    assert batcher.ask(last=True).wait(30)
+    assert exporting.sizes == [10, 10, 15]
+
+
+@pytest.fixture
+def nobody_is_interrupted() -> Iterator[None]:
+    """A thread keeps the interpreter until it waits for something."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(60)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("nobody_is_interrupted")
+def test_between_two_pieces_the_host_gets_its_turn() -> None:
+    sizes: list[int] = []
+    has_begun = threading.Event()
+
+    def export(items: Sequence[int]) -> bool:
+        sizes.append(len(items))
+        has_begun.set()
+        return True
+
+    batcher = Batcher("turns", BatchLimits(60, 1_000, 500), export, lambda: None, 1)
+    for number in range(500):
+        batcher.add(number)
+    assert has_begun.wait(30)
+    assert len(sizes) < 500
+    assert batcher.ask(last=True).wait(30)
+    assert sum(sizes) == 500
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    spans = _spans(3)
+    _exporter(tmp_path).export(spans)
+    for given in spans:
+        context = given.get_span_context()
+        assert context is not None
+        (read,) = History(tmp_path).trace(f"{context.trace_id:032x}")
+        assert (read.name, read.scope) == (given.name, "test")
+        assert read.span_id == f"{context.span_id:016x}"

@@ -154,6 +154,30 @@ def test_a_span_without_content_is_passed_on_as_it_is() -> None:
     assert guard.span(span) is span
 
 
+@pytest.mark.parametrize("value", ["ok", 1, 0.5, True, (), ("manifest_missing", "layer_unavailable")])
+def test_what_our_own_spans_have_is_told_to_be_harmless_at_a_look(value: Any) -> None:
+    assert guard.is_harmless({"dataface.outcome": value})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "/home/ann",
+        "x" * 65,
+        ("ok", "/home/ann"),
+        ("ok", "x" * 65),
+        ("ok", 1),
+        ("ok", ("ok",)),
+        ["ok"],
+        b"ok",
+        None,
+    ],
+)
+def test_anything_else_is_looked_at_one_by_one(value: Any) -> None:
+    assert not guard.is_harmless({"dataface.outcome": value})
+    assert not guard.is_harmless({"url.query": "ok"})
+
+
 def _log(scope: str, body: Any, attributes: Mapping[str, Any]) -> ReadableLogRecord:
     record = LogRecord(body=body, attributes=attributes, severity_number=SeverityNumber.ERROR)
     return ReadableLogRecord(record, Resource({}), InstrumentationScope(scope))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import socket
 import subprocess
 import sys
@@ -11,22 +13,41 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
+import entry_points
 import pytest
+from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk.metrics.export import (
+    InMemoryMetricReader,
+    MetricExporter,
+    MetricExportResult,
+    MetricsData,
+)
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
+    Link,
     NonRecordingSpan,
     SpanContext,
+    SpanKind,
     TraceFlags,
+    TraceState,
+    get_current_span,
     get_tracer_provider,
     set_span_in_context,
 )
+from opentelemetry.util.types import Attributes
 
-from context_telemetry.observe import failsafe
+from context_telemetry import operation
+from context_telemetry.conventions import names
+from context_telemetry.observe import failsafe, recorder
 from context_telemetry.pipeline import providers
 from context_telemetry.pipeline.batch import Batcher, BatchLimits, finish
-from context_telemetry.pipeline.destination import destination
+from context_telemetry.pipeline.destination import Destination, destination
 from context_telemetry.settings import Settings
 
 Start = Callable[..., providers.Pipeline]
@@ -179,6 +200,303 @@ def test_importing_the_pipeline_does_not_import_the_sdk() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "[]\n"
+
+
+# -- what OpenTelemetry's variables name besides exporters ---------------------------------------------------
+
+
+class ByName(Sampler):
+    """Samples the spans of one name, and those of no other."""
+
+    def __init__(self, name: str | None) -> None:
+        self._name = name
+
+    def should_sample(
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        trace_state: TraceState | None = None,
+    ) -> SamplingResult:
+        decision = Decision.RECORD_AND_SAMPLE if name == self._name else Decision.DROP
+        return SamplingResult(decision, attributes)
+
+    def get_description(self) -> str:
+        return f"spans named {self._name}"
+
+
+class Numbered(IdGenerator):
+    """Ids one after the other, from a number that nobody would draw."""
+
+    _next = itertools.count(1_000)
+
+    def generate_span_id(self) -> int:
+        return next(self._next)
+
+    def generate_trace_id(self) -> int:
+        return next(self._next)
+
+
+def no_sampler(argument: str | None) -> str:
+    return "this is a word"
+
+
+def breaks(*arguments: object) -> NoReturn:
+    raise LookupError("it cannot be made")
+
+
+def off(scope: InstrumentationScope) -> SimpleNamespace:
+    """Switches ours off."""
+    return SimpleNamespace(is_enabled=scope.name != names.SCOPE)
+
+
+@pytest.fixture
+def others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody's samplers, id generators and configurators are installed."""
+    points: dict[tuple[str, str], Any] = {
+        (entry_points.SAMPLERS, "by_name"): ByName,
+        (entry_points.SAMPLERS, "no_sampler"): no_sampler,
+        (entry_points.SAMPLERS, "breaks"): breaks,
+        (entry_points.ID_GENERATORS, "numbered"): Numbered,
+        (entry_points.ID_GENERATORS, "breaks"): breaks,
+        (entry_points.TRACER_CONFIGURATORS, "off"): off,
+        (entry_points.METER_CONFIGURATORS, "off"): off,
+        (entry_points.LOGGER_CONFIGURATORS, "off"): off,
+    }
+    targets = {key: f"{each.__module__}:{each.__name__}" for key, each in points.items()}
+    entry_points.install(tmp_path / "packages", monkeypatch, targets)
+
+
+def _call(pipeline: providers.Pipeline, *operations: str) -> list[SpanContext]:
+    """Observed calls, recorded by the pipeline: what was current in each."""
+    found = []
+    recorder.install(pipeline.recorder)
+    try:
+        for each in operations:
+            with operation(each):
+                found.append(get_current_span().get_span_context())
+    finally:
+        recorder.forget()
+    assert pipeline.flush(5)
+    return found
+
+
+@pytest.mark.usefixtures("others")
+def test_a_sampler_that_somebody_has_installed_decides_of_our_spans_and_of_neighbours(start: Start) -> None:
+    pipeline = start(OTEL_TRACES_SAMPLER="by_name", OTEL_TRACES_SAMPLER_ARG="catalog.resolve")
+    for name in ("catalog.resolve", "other"):
+        pipeline.tracer_provider.get_tracer("neighbour").start_span(name).end()
+    resolved, searched = _call(pipeline, "catalog.resolve", "catalog.search")
+    assert (resolved.trace_flags.sampled, searched.trace_flags.sampled) == (True, False)
+    assert _lines(pipeline).count('"catalog.resolve"') == 2 + 1  # two names, and an attribute
+    assert '"catalog.search"' not in _lines(pipeline)
+    assert '"other"' not in _lines(pipeline)
+    assert pipeline.recorder.fallbacks == ()
+
+
+_UNUSABLE = (
+    ("OTEL_TRACES_SAMPLER", "unheard_of", "is not installed"),
+    ("OTEL_TRACES_SAMPLER", "breaks", "cannot be used (LookupError)"),
+    ("OTEL_TRACES_SAMPLER", "no_sampler", "cannot be used (TypeError)"),
+    ("OTEL_PYTHON_ID_GENERATOR", "unheard_of", "is not installed"),
+    ("OTEL_PYTHON_ID_GENERATOR", "breaks", "cannot be used (LookupError)"),
+    ("OTEL_PYTHON_TRACER_CONFIGURATOR", "unheard_of", "is not installed"),
+    ("OTEL_PYTHON_METER_CONFIGURATOR", "unheard_of", "is not installed"),
+    ("OTEL_PYTHON_LOGGER_CONFIGURATOR", "unheard_of", "is not installed"),
+)
+
+
+@pytest.mark.usefixtures("others")
+@pytest.mark.parametrize(("variable", "name", "why"), _UNUSABLE)
+def test_what_is_named_and_cannot_be_had_is_said_once_and_is_as_if_it_were_not_named(
+    start: Start, capsys: pytest.CaptureFixture[str], variable: str, name: str, why: str
+) -> None:
+    pipeline = start(**{variable: name})
+    parent = set_span_in_context(NonRecordingSpan(_UNSAMPLED))
+    pipeline.tracer_provider.get_tracer("t").start_span("asked", context=parent).end()
+    (ours,) = _call(pipeline, "catalog.resolve")
+    assert ours.trace_flags.sampled
+    assert '"asked"' in _lines(pipeline), "a client's traceparent cannot switch recording off"
+    assert pipeline.recorder.fallbacks == ()
+    said = capsys.readouterr()
+    assert said.out == ""
+    (line,) = said.err.splitlines()
+    assert f"{variable}={name} {why}" in line
+    (place,) = [each for each in failsafe.errors() if f"{variable}={name}" in each]
+    assert failsafe.errors()[place] == 1
+    assert failsafe.part_of(place) == "settings"
+
+
+@pytest.mark.parametrize("name", ["always_off", "ALWAYS_OFF", " always_off "])
+def test_the_sdks_own_samplers_are_named_as_the_sdk_and_its_configurator_take_them(
+    start: Start, name: str
+) -> None:
+    (ours,) = _call(start(OTEL_TRACES_SAMPLER=name), "catalog.resolve")
+    assert not ours.trace_flags.sampled
+
+
+@pytest.mark.usefixtures("others")
+def test_an_id_generator_that_somebody_has_installed_makes_all_ids(start: Start) -> None:
+    pipeline = start(OTEL_PYTHON_ID_GENERATOR="numbered")
+    (ours,) = _call(pipeline, "catalog.resolve")
+    theirs = pipeline.tracer_provider.get_tracer("neighbour").start_span("asked").get_span_context()
+    for identity in (ours, theirs):
+        assert 1_000 <= identity.trace_id < identity.span_id < 2_000
+        assert not identity.trace_flags.random_trace_id
+    assert f"{ours.span_id:016x}" in _lines(pipeline)
+    assert pipeline.recorder.fallbacks == ("id_generator",)
+    assert start(OTEL_PYTHON_ID_GENERATOR="random").recorder.fallbacks == ()
+
+
+@pytest.mark.usefixtures("others")
+def test_a_configurator_switches_our_tracer_and_our_logger_off(start: Start) -> None:
+    pipeline = start(OTEL_PYTHON_TRACER_CONFIGURATOR="off", OTEL_PYTHON_LOGGER_CONFIGURATOR="off")
+    _call(pipeline, "catalog.resolve")
+    pipeline.recorder.event(names.EVENT_DATAFACE_DEGRADATION, {}, warning=False)
+    pipeline.tracer_provider.get_tracer("neighbour").start_span("asked").end()
+    assert pipeline.flush(5)
+    assert '"asked"' in _lines(pipeline)
+    assert names.SCOPE not in _lines(pipeline).replace('"asked"', "")
+    assert pipeline.recorder.fallbacks == ("configurator",)
+
+
+@pytest.mark.usefixtures("others")
+def test_a_configurator_switches_our_meter_off(start: Start) -> None:
+    with _collector() as (endpoint, received):
+        pipeline = start(OTEL_PYTHON_METER_CONFIGURATOR="off", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, **_HTTP)
+        assert pipeline.meter_provider is not None
+        pipeline.meter_provider.get_meter("neighbour").create_counter("theirs").add(1)
+        _call(pipeline, "catalog.resolve")
+        assert pipeline.recorder.fallbacks == ("configurator",)
+        assert pipeline.shutdown(10)
+    assert b"theirs" in received["/v1/metrics"]
+    assert b"dataface.operation.duration" not in received["/v1/metrics"]
+    assert b"catalog.resolve" in received["/v1/traces"]
+
+
+_ASKS = """
+from opentelemetry import trace
+from context_telemetry import operation
+from context_telemetry.observe import recorder
+from context_telemetry.pipeline import auto
+auto.activate()
+if {first}:
+    trace.get_tracer_provider()
+with operation("catalog.resolve"):
+    print(type(trace.get_tracer_provider()).__name__, recorder.heard().fallbacks)
+auto.uninstrument()
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "said"), [(False, "OwnedTracerProvider ()"), (True, "TracerProvider ('host',)")]
+)
+def test_a_provider_that_the_environment_names_is_the_processs_if_it_is_asked_for_before_the_first_call(
+    tmp_path: Path, first: bool, said: str
+) -> None:
+    named = {
+        "OTEL_PYTHON_TRACER_PROVIDER": "sdk_tracer_provider",
+        "OTEL_CONFIG_FILE": str(tmp_path / "none.yaml"),  # nobody reads it
+        "CONTEXT_TELEMETRY_STATE_DIR": str(tmp_path / "state"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", _ASKS.format(first=first)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        env=os.environ | named,
+        cwd=tmp_path,
+    )
+    assert (done.stdout, done.stderr) == (f"{said}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("OTEL_METRICS_EXEMPLAR_FILTER", "sometimes"), ("OTEL_METRIC_EXPORT_INTERVAL", "-1")],
+)
+def test_a_metrics_variable_that_is_none_is_said_and_costs_the_metrics_and_nothing_else(
+    start: Start, capsys: pytest.CaptureFixture[str], variable: str, value: str
+) -> None:
+    with _collector() as (endpoint, received):
+        pipeline = start(**{variable: value}, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, **_HTTP)
+        _call(pipeline, "catalog.resolve")
+        assert pipeline.shutdown(10)
+    assert received.keys() == {"/v1/traces"}
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{variable}={value} is no " in line
+    assert line.endswith(": there are no metrics")
+    (place,) = [each for each in failsafe.errors() if f"{variable}={value}" in each]
+    assert failsafe.part_of(place) == "settings"
+
+
+class Reader(InMemoryMetricReader):
+    """Says whether it has been shut down."""
+
+    is_shut_down = False
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+        super().shutdown(timeout_millis, **kwargs)
+        self.is_shut_down = True
+
+
+class Exporter(MetricExporter):
+    """Likewise."""
+
+    is_shut_down = False
+
+    def export(
+        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
+    ) -> MetricExportResult:
+        return MetricExportResult.SUCCESS
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        return True
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
+        self.is_shut_down = True
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("OTEL_METRICS_EXEMPLAR_FILTER", "never"), ("OTEL_METRIC_EXPORT_INTERVAL", "0")],
+)
+def test_where_there_are_no_metrics_no_reader_lives_on_and_no_exporter_stays_open(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    variable: str,
+    value: str,
+) -> None:
+    monkeypatch.setenv(variable, value)
+    reader, exporter, before = Reader(), Exporter(), set(threading.enumerate())
+    pipeline = providers.assemble(
+        Destination("otlp", {"metrics": ("reader", "exporter")}),
+        {"traces": [], "metrics": [reader, exporter], "logs": []},
+        tmp_path,
+        Settings(state_dir=tmp_path),
+        set_global=False,
+    )
+    try:
+        assert pipeline.meter_provider is None
+        assert (reader.is_shut_down, exporter.is_shut_down) == (True, True)
+        assert not set(threading.enumerate()) - before
+        assert not caplog.records
+    finally:
+        pipeline.shutdown(5)
+
+
+def test_an_aggregation_that_otlps_exporters_prefer_is_no_matter_of_another_exporter(start: Start) -> None:
+    pipeline = start(
+        OTEL_METRICS_EXPORTER="prometheus",
+        OTEL_EXPORTER_PROMETHEUS_PORT="0",
+        OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION="base2_exponential_bucket_histogram",
+    )
+    assert pipeline.meter_provider is not None
+    assert pipeline.recorder.fallbacks == ()
 
 
 # -- OTLP ----------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import dev
 from context_telemetry.instrumentation.instrumentor import HOOKS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,6 +74,14 @@ def test_every_task_of_dev_py_in_the_docs_exists() -> None:
     told = {words[2] for words in commands() if words[:2] == ["python3", "dev.py"]}
     usage = subprocess.run([sys.executable, "dev.py"], cwd=ROOT, capture_output=True, text=True).stderr
     assert {"demo", "test"} <= told <= set(re.findall(r"^  (\w+) ", usage, re.MULTILINE))
+
+
+def test_the_oldest_opentelemetry_that_is_tested_is_the_oldest_that_is_declared() -> None:
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    declared = dict(re.findall(r'^  "(opentelemetry-[\w-]+)>=([\w.]+)', project, re.MULTILINE))
+    pinned = dict(pin.split("==") for pin in dev.OLDEST.pinned)
+    assert len(pinned) == 3
+    assert pinned == {name: declared[name] for name in pinned}
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=page_id)

@@ -166,6 +166,10 @@ class Program:
             self.flush()
         self.reader.collect()
         self.flush()
+        # What the periodic reader had collected when it was asked to flush, it exports a moment later.
+        deadline = time.monotonic() + LIMIT / 3
+        while _counted(self.periodic.batches, "cache.read") < _OWN and time.monotonic() < deadline:
+            time.sleep(0.005)
         own = [table for table in self.spans.tables if table.startswith("child.")]
         told = {
             "spans": len(own),

@@ -256,14 +256,14 @@ def comparable(found: Mapping[SeriesKey, Total]) -> dict[SeriesKey, tuple[Any, .
                 *described,
                 total.count,
                 total.bounds,
-                *(() if name in UNTIMED else (_rounded(exact[0]), *exact[1:])),
+                *(() if name in UNTIMED else (rounded(exact[0]), *exact[1:])),
             )
     return made
 
 
-def _rounded(value: float) -> float:
-    """A sum of floats depends on the order in which they were added."""
-    return float(f"{value:.9g}")
+def rounded(value: float) -> float:
+    """A sum of floats depends on the order in which they were added; those of the workload have fewer digits."""
+    return float(f"{value:.12g}")
 
 
 def same(expected: Mapping[Any, Any], found: Mapping[Any, Any], most: int = 5) -> None:
@@ -311,46 +311,76 @@ def exemplars(batches: Iterable[MetricsData]) -> Iterator[tuple[SeriesKey, Any, 
                 yield key, point, exemplar
 
 
-def wrong_exemplars(
-    batches: Iterable[MetricsData], spans: Sequence[ReadableSpan], *, timed: bool
-) -> tuple[int, list[str]]:
-    """How many exemplars there are, and what is wrong with them.
+@dataclass
+class Pointing:
+    """What exemplars point at. An exemplar that several readers and collections have is one."""
 
-    An exemplar is right when its span was exported and is one that its series counts, with its value. ``timed``:
-    durations are compared too, which are those of the span itself where the library makes them.
+    pairs: set[tuple[SeriesKey, int]] = field(default_factory=set)
+    """Series of spans' metrics, and the ids of the spans that their exemplars point at."""
+    alone: set[tuple[SeriesKey, int]] = field(default_factory=set)
+    """Those of them whose span is the only one that the series can have this value from."""
+    wrong: list[str] = field(default_factory=list)
+
+
+def pointing(
+    batches: Iterable[MetricsData],
+    spans: Sequence[ReadableSpan],
+    told: Mapping[str, float],
+    *,
+    timed: bool,
+) -> Pointing:
+    """What the exemplars point at, and what is wrong with them.
+
+    An exemplar is right when its span was exported and is one that its series counts, with its value. ``told`` has the
+    seconds of calls whose duration is no matter of their span. ``timed``: all other durations are those of the spans
+    themselves, as the library makes them.
     """
-    by_context = {(context_of(span).trace_id, context_of(span).span_id): span for span in spans}
-    seen, wrong = 0, []
-    for (name, labels), point, exemplar in exemplars(batches):
-        metric = DEFINED[name]
-        if metric.source != "span":
-            if exemplar.span_id is not None and (exemplar.trace_id, exemplar.span_id) not in by_context:
-                wrong.append(f"{name}: no such span")
-            continue
-        seen += 1
-        span = by_context.get((exemplar.trace_id, exemplar.span_id))
-        if span is None:
-            wrong.append(f"{name} {labels}: no span was exported for {exemplar}")
-            continue
-        attributes = span.attributes or {}
+    makers: dict[tuple[SeriesKey, float], set[int]] = {}
+    series_of: dict[int, set[SeriesKey]] = {context_of(span).span_id: set() for span in spans}
+    traces = {context_of(span).span_id: context_of(span).trace_id for span in spans}
+    for span in spans:
+        attributes, span_id = span.attributes or {}, context_of(span).span_id
         if IDENTITY not in attributes:
-            wrong.append(f"{name} {labels}: points at {span.name}, which is not ours")
             continue
-        adopted = "dataface.page" in attributes
-        seconds = ((span.end_time or 0) - (span.start_time or 0)) / 1e9
-        made = list(measurements(metric, attributes, seconds))
-        duration = metric.value == "duration"
-        if labels not in [its for its, _ in made]:
-            wrong.append(f"{name} {labels}: points at {identity(span)}, which makes {made}")
-        elif duration and (adopted or not timed):
-            continue
-        elif metric.instrument == "histogram" and (labels, exemplar.value) not in made:
-            wrong.append(f"{name} {labels}: {exemplar.value} points at {identity(span)}, which makes {made}")
-        if not duration or timed:
-            where = bucket(point, exemplar.value)
-            if where is not None and not where:
-                wrong.append(f"{name} {labels}: {exemplar.value} is in no bucket that counted")
-    return seen, wrong
+        own = ((span.end_time or 0) - (span.start_time or 0)) / 1e9
+        seconds = told.get(identity(span), own)
+        for metric in names.METRICS:
+            if metric.source == "span":
+                for labels, value in measurements(metric, attributes, seconds):
+                    makers.setdefault(((metric.name, labels), value), set()).add(span_id)
+                    series_of[span_id].add((metric.name, labels))
+    found = Pointing()
+    for key, point, exemplar in exemplars(batches):
+        if exemplar.span_id is not None and traces.get(exemplar.span_id) != exemplar.trace_id:
+            found.wrong.append(f"{key}: no span was exported for {exemplar}")
+        elif DEFINED[key[0]].source == "span":
+            _judge(found, key, point, exemplar, series_of, makers, exact=timed or key[0] not in UNTIMED)
+    return found
+
+
+def _judge(
+    found: Pointing,
+    key: SeriesKey,
+    point: Any,
+    exemplar: Any,
+    series_of: Mapping[int, set[SeriesKey]],
+    makers: Mapping[tuple[SeriesKey, float], set[int]],
+    *,
+    exact: bool,
+) -> None:
+    pair = key, exemplar.span_id
+    found.pairs.add(pair)
+    if key not in series_of.get(exemplar.span_id, ()):
+        found.wrong.append(f"{key}: points at a span that it does not count: {exemplar}")
+    if not exact:
+        return
+    made_by = makers.get((key, exemplar.value), set())
+    if exemplar.span_id not in made_by:
+        found.wrong.append(f"{key}: points at another span than the {len(made_by)} of {exemplar}")
+    elif len(made_by) == 1:
+        found.alone.add(pair)
+    if bucket(point, exemplar.value) == 0:
+        found.wrong.append(f"{key}: {exemplar.value} is in no bucket that counted")
 
 
 def bucket(point: Any, value: float) -> int | None:

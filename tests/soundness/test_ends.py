@@ -10,14 +10,17 @@ import sys
 import textwrap
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 import context_telemetry
+from context_telemetry.pipeline import providers
 from soundness import report
 from soundness.exporting import FOLDER
 from soundness.observing import LIBRARY
+from soundness.sink import listening
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 
@@ -31,6 +34,15 @@ soundness = soundness.exporting:FileSpans
 [opentelemetry_metrics_exporter]
 soundness = soundness.exporting:FileMetrics
 """
+
+_TO_FILES = {
+    "OTEL_TRACES_EXPORTER": "soundness",
+    "OTEL_METRICS_EXPORTER": "soundness",
+    "OTEL_LOGS_EXPORTER": "none",
+    "OTEL_BSP_SCHEDULE_DELAY": "30000",
+    "OTEL_BSP_MAX_QUEUE_SIZE": "20000",
+    "OTEL_METRIC_EXPORT_INTERVAL": "60000",
+}
 
 # How each way begins. A host has its own providers, and a handler for SIGTERM: nobody else may have one there.
 _BEGIN = {
@@ -80,20 +92,21 @@ _RECORD = """
 """ % (CALLS - 4)  # noqa: UP031  # the program has braces
 _NOTED = """
     noted = os.open(os.path.join(os.environ["SOUNDNESS_FOLDER"], "noted"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    def go_on(seconds):
+    def go_on(seconds, pause=0.0005):
         end, index = time.monotonic() + seconds, 0
         while time.monotonic() < end:
             call(f"n.{index}")
             os.write(noted, f"n.{index} {time.time()}\\n".encode())
             index += 1
-            time.sleep(0.0005)
+            time.sleep(pause)
 """
 
 
 class Runner:
     """Runs programs that record by one of the ways."""
 
-    def __init__(self, way: str, folder: Path) -> None:
+    def __init__(self, way: str, folder: Path, telemetry: Mapping[str, str] | None = None) -> None:
+        """``telemetry``: the `OTEL_*` variables, in place of ones that export to files at an end and not before."""
         self.way, self.folder = way, folder
         found = folder / "site" / "soundness_exporters-1.dist-info"
         found.mkdir(parents=True)
@@ -104,12 +117,7 @@ class Runner:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(path),
             FOLDER: str(folder),
-            "OTEL_TRACES_EXPORTER": "soundness",
-            "OTEL_METRICS_EXPORTER": "soundness",
-            "OTEL_LOGS_EXPORTER": "none",
-            "OTEL_BSP_SCHEDULE_DELAY": "30000",
-            "OTEL_BSP_MAX_QUEUE_SIZE": "20000",
-            "OTEL_METRIC_EXPORT_INTERVAL": "60000",
+            **(_TO_FILES if telemetry is None else telemetry),
             "CONTEXT_TELEMETRY_STATE_DIR": str(folder / "state"),
         }
 
@@ -200,7 +208,7 @@ def test_nothing_is_lost_at_an_end_that_can_be_seen_coming(
 ) -> None:
     assert runner.run(_RECORD, "burst()", last) in codes
     _all_is_there(runner, CALLS + ("'last'" in last))
-    report.say(f"{CALLS:,} calls by {runner.way}, then {last or 'the end'}: nothing lost")
+    report.count("ends", ends=1, calls=CALLS)
 
 
 @_ways
@@ -230,9 +238,11 @@ def test_what_runs_at_an_exit_that_comes_in_the_middle_is_recorded_up_to_it(runn
     assert max(runner.spans.values()) == 1
 
 
-@_ways
+@pytest.mark.parametrize("runner", ["host"], indirect=True)
 @pytest.mark.parametrize("how", ["SIGKILL", "_exit"])
-def test_an_end_that_nothing_helps_against_costs_a_second(runner: Runner, how: str) -> None:
+def test_an_end_that_nothing_helps_against_costs_what_the_hosts_providers_have_kept_and_nothing_besides(
+    runner: Runner, how: str
+) -> None:
     runner.environ |= {"OTEL_BSP_SCHEDULE_DELAY": "400", "OTEL_METRIC_EXPORT_INTERVAL": "400"}
     if how == "_exit":
         process = runner.start(_RECORD, _NOTED, "go_on(2.3); print(time.time(), flush=True); os._exit(0)")
@@ -253,5 +263,32 @@ def test_an_end_that_nothing_helps_against_costs_a_second(runner: Runner, how: s
     counted = runner.counted
     for name in _METRICS:
         assert len(due) <= counted[name] <= len(runner.noted(ended + 1)) + 1, name
-    lost = len(runner.noted(ended) - set(spans))
-    report.say(f"{how} by {runner.way}: {lost} calls of the last second lost, of {len(due)} before it none")
+    report.count("kills", ends=1, calls=len(due))
+
+
+def test_by_default_such_an_end_costs_a_second_of_spans_and_an_interval_of_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To a real OTLP/HTTP endpoint, with nothing set besides."""
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        monkeypatch.delenv(name)
+    interval = providers._METRIC_INTERVAL_MS / 1e3
+    with listening() as sink:
+        processes = {}
+        for how, end in (("SIGKILL", "os.kill(os.getpid(), signal.SIGKILL)"), ("_exit", "os._exit(0)")):
+            (tmp_path / how).mkdir()
+            runner = Runner("owned", tmp_path / how, sink.environ)
+            last = f"go_on({interval + 2.5}, 0.005); print(time.time(), os.getpid(), flush=True); {end}"
+            processes[how] = runner, runner.start(_RECORD, _NOTED, last)
+        for how, (runner, process) in processes.items():
+            stdout, stderr = process.communicate(timeout=interval + 60)
+            assert stdout, stderr
+            ended, pid = float(stdout.split()[0]), int(stdout.split()[1])
+            due = runner.noted(ended - 1.0)
+            assert len(due) > 200
+            assert due <= set(sink.spans[pid]), how
+            collected = runner.noted(ended - 1.0 - interval)
+            assert collected
+            for name in _METRICS:
+                assert len(collected) <= sink.counted[pid].get(name, 0) <= len(runner.noted(ended)), name
+            report.count("kills", ends=1, calls=len(due))

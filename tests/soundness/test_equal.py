@@ -31,12 +31,13 @@ from soundness.telemetry import (
     exemplars,
     forms,
     identity,
+    pointing,
+    rounded,
     same,
     series,
     totals,
-    wrong_exemplars,
 )
-from soundness.workload import IDENTITY, Step, plan, remote, run, walk
+from soundness.workload import IDENTITY, Step, plan, remote, run, timed, walk
 
 CALLS = 10_000
 FEW = 500
@@ -65,8 +66,13 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
     made = {name: observe_all(name, folder, lambda way: run(plans, way)) for name in WAYS}
     spans = len(made["hand"].spans)
     batches = sum(len(each) for _, each in made["hand"].readers.batches.values())
-    report.say(
-        f"{CALLS * len(made):,} calls compared: {spans:,} spans each, {batches} collections while they ran"
+    kept = made["hand"].readers.kept["cumulative"].batches
+    report.count(
+        "equal",
+        calls=CALLS * len(made),
+        spans=spans * len(made),
+        collections=batches,
+        series=len(comparable(totals(kept, delta=False))),
     )
     return made
 
@@ -124,6 +130,23 @@ def test_every_reader_receives_the_same_points(outcomes: dict[str, Outcome], nam
 
 
 @pytest.mark.parametrize("name", LIBRARY)
+def test_a_value_at_the_edge_of_a_bucket_is_in_the_bucket_in_which_the_sdk_has_it(
+    tmp_path: Path, name: str
+) -> None:
+    sizes = [int(edge) + more for edge in DEFINED["dataface.payload.size"].boundaries for more in (-1, 0, 1)]
+    ages = [float(edge) for edge in DEFINED["dataface.staleness.age"].boundaries]
+    steps = [
+        *(Step(f"size {each}", "function", "context.build", size=each) for each in (0, *sizes)),
+        *(Step(f"age {each}", "block", "manifest.load", age=("dbt_manifest", each)) for each in (0.0, *ages)),
+    ]
+    made = {
+        each: observe_all(each, tmp_path, lambda way: _perform(steps, way), collecting=False)
+        for each in ("hand", name)
+    }
+    same(_points(made["hand"], "cumulative"), _points(made[name], "cumulative"))
+
+
+@pytest.mark.parametrize("name", LIBRARY)
 def test_a_reader_that_prefers_exponential_histograms_receives_them(tmp_path: Path, name: str) -> None:
     plans = plan(6, FEW)
     by_hand = observe_all("hand", tmp_path, lambda way: run(plans, way), exponential=True)
@@ -156,7 +179,7 @@ def test_prometheus_scrapes_the_same_numbers(outcomes: dict[str, Outcome], name:
     def fixed(samples: dict[Any, float]) -> dict[Any, float]:
         durations = "dataface_operation_duration_seconds"
         return {
-            key: float(f"{value:.9g}")
+            key: rounded(value)
             for key, value in samples.items()
             if value and (not key[0].startswith(durations) or key[0] == durations + "_count")
         }
@@ -199,12 +222,16 @@ def test_histograms_start_while_the_calls_ran(outcomes: dict[str, Outcome], name
 @pytest.mark.parametrize("name", WAYS)
 def test_exemplars_never_point_at_a_wrong_span(outcomes: dict[str, Outcome], name: str) -> None:
     outcome = outcomes[name]
-    seen, wrong = wrong_exemplars(_batches(outcome), outcome.spans, timed=name != "hand")
-    assert wrong[:5] == []
-    assert seen > 1_000
+    told = timed(step for roots in plan(1, CALLS) for step in walk(roots))
+    found = pointing(_batches(outcome), outcome.spans, told, timed=name != "hand")
+    assert found.wrong[:5] == []
+    assert len(found.alone) > 1_000
+    for pair in found.pairs - found.alone:  # of the others the value could be no other span's
+        assert DEFINED[pair[0][0]].instrument == "counter" or pair[0][0] in UNTIMED
     for _, _, exemplar in exemplars(_batches(outcome)):
         assert outcome.began <= exemplar.time_unix_nano <= outcome.ended + 2_000_000_000
-    report.say(f"{seen:,} exemplars of {name}: none points at a wrong span")
+    if name in LIBRARY:
+        report.count("exemplars", exemplars=len(found.pairs), alone=len(found.alone))
 
 
 @pytest.mark.parametrize("name", LIBRARY)
@@ -494,9 +521,14 @@ def test_a_sampler_decides_about_spans_and_never_about_metrics(
 
     for reader in ("delta", "cumulative", "periodic delta"):
         same(_points(few, "cumulative"), _points(outcome, reader))
-    seen, wrong = wrong_exemplars(_batches(outcome), outcome.spans, timed=True)
-    assert wrong[:5] == []
-    assert (seen > 0) == (sampler != "always_off")
+    found = pointing(
+        _batches(outcome),
+        outcome.spans,
+        timed(step for roots in plans for step in walk(roots)),
+        timed=True,
+    )
+    assert found.wrong[:5] == []
+    assert bool(found.alone) == (sampler != "always_off")
     assert (outcome.errors, outcome.drops) == ({}, {})
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from soundness import report
 from soundness.observing import LIBRARY
+from soundness.sink import listening
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -37,10 +38,7 @@ def test_no_child_hangs_whenever_it_was_forked(way: str, moment: str, forks: int
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    report.say(
-        f"{found['forks']} forks of {way} at {moment} moments: {found['hung']} hung, a fork took "
-        f"{found['slowest_fork'] * 1e3:.0f} ms at most"
-    )
+    report.count("forks", forks=found["forks"], hung=found["hung"], calls=found["recorded"])
     assert found["hung"] == 0, done.stderr[-4_000:]
     assert found["wrong"] == []
     assert found["forks"] == forks
@@ -108,6 +106,7 @@ def test_all_children_of_multiprocessing_end_with_all_that_they_recorded(tmp_pat
     # Nobody has the calls of another one.
     of_children = [names for names in of_each if "manifest.load" in names]
     assert of_children == [Counter({"manifest.load": calls})] * forks
+    report.count("forks", forks=forks, hung=found["hung"], calls=found["recorded"])
 
 
 def _names(path: Path) -> list[str]:
@@ -173,3 +172,93 @@ def test_a_fork_while_an_exporting_reader_begins_to_wait_leaves_no_lock_behind()
     command = [sys.executable, "-c", _WAITING, "host", str(Path(__file__).parents[1])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False)
     assert done.returncode == 0, done.stderr
+
+
+_WHILE_EXPORTING = """
+import json, os, random, signal, sys, threading, time
+from pathlib import Path
+from requests.adapters import HTTPAdapter
+from context_telemetry import instrument, operation
+from context_telemetry.observe import project
+from context_telemetry.pipeline import auto
+forks, calls, limit = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+sending, sent, send = [0], threading.Event(), HTTPAdapter.send
+def noted(self, *args, **kwargs):
+    sending[0] += 1
+    try:
+        return send(self, *args, **kwargs)
+    finally:
+        sending[0] -= 1
+        sent.set()
+HTTPAdapter.send = noted
+instrument()
+project.opened(Path.cwd(), "shop")
+stop, recorded = threading.Event(), [0] * 2
+def record(thread):
+    while not stop.is_set():
+        with operation("cache.read"):
+            recorded[thread] += 1
+        time.sleep(0.001)
+threads = [threading.Thread(target=record, args=(number,)) for number in range(2)]
+for thread in threads:
+    thread.start()
+sent.wait()  # at the first request modules are imported, and nobody lets go of Python's locks of those in a child
+chance, children, exporting = random.Random(forks), {}, 0
+for number in range(forks):
+    time.sleep(0.02 * chance.random())
+    exporting += bool(sending[0])
+    pid = os.fork()
+    if pid == 0:
+        for _ in range(calls):
+            with operation("manifest.load"):
+                pass
+        if number % 2:
+            raise SystemExit(0)  # through everything that is registered for the exit
+        auto.flush(15)
+        os._exit(0)
+    children[pid] = time.monotonic() + limit
+    while len(children) >= 8 or (number == forks - 1 and children):
+        for pid, deadline in list(children.items()):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended or time.monotonic() > deadline:
+                del children[pid]
+                print(json.dumps([pid, os.waitstatus_to_exitcode(status) if ended else "hung"]))
+                if not ended:
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+        time.sleep(0.001)
+stop.set()
+for thread in threads:
+    thread.join()
+print(json.dumps([os.getpid(), sum(recorded), exporting]))
+"""
+
+
+def test_a_fork_in_the_middle_of_a_request_to_a_real_endpoint_leaves_each_what_is_its_own(
+    tmp_path: Path,
+) -> None:
+    """The connections to an endpoint are shared with a child as its files are, and so are the locks around them."""
+    forks, calls = 60, 3
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    often = {"OTEL_BSP_SCHEDULE_DELAY": "5", "OTEL_METRIC_EXPORT_INTERVAL": "200"}
+    with listening(delay=0.01) as sink:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", _WHILE_EXPORTING, str(forks), str(calls), "30"],
+            cwd=tmp_path,
+            env={**environ, **sink.environ, **often},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        *ended, (parent, recorded, exporting) = map(json.loads, done.stdout.splitlines())
+        assert exporting > forks / 4
+        assert [code for _, code in ended] == [0] * forks
+        assert sink.spans.pop(parent) == Counter({"cache.read": recorded})
+        assert sink.counted.pop(parent)["dataface.operation.duration"] == recorded
+        assert dict(sink.spans) == {pid: Counter({"manifest.load": calls}) for pid, _ in ended}
+        assert {pid: of["dataface.operation.duration"] for pid, of in sink.counted.items()} == {
+            pid: calls for pid, _ in ended
+        }
+    report.count("forks", forks=forks, hung=0, calls=recorded, in_a_request=exporting)

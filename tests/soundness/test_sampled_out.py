@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 import pytest
+from missing import take_away
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import Tracer, TracerProvider, _TracerConfig
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import (
     ALWAYS_OFF,
@@ -26,6 +33,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from context_telemetry import Operation, context_build
 from context_telemetry.observe import recorder
 from context_telemetry.observe.dropped_spans import DroppedSpan, dropping
+from soundness.observing import LIBRARY, started
+from soundness.telemetry import exemplars, series
 from soundness.workload import remote
 
 NEVER = TraceIdRatioBased(0.0)
@@ -64,6 +73,13 @@ class OwnParentBased(ParentBased):
         return ALWAYS_ON.should_sample(*args, **kwargs)
 
 
+class Reworded(ParentBased):
+    """As a release that says the same in other words."""
+
+    def get_description(self) -> str:
+        return "by the parent"
+
+
 class OwnStatic(StaticSampler):
     def should_sample(self, *args: Any, **kwargs: Any) -> SamplingResult:
         return ALWAYS_ON.should_sample(*args, **kwargs)
@@ -89,6 +105,14 @@ def _under(parent: trace.SpanContext, depth: int) -> list[trace.Span]:
         return _call(depth)
 
 
+def _named(name: str) -> Sampler:
+    """The sampler that the SDK's own configurator makes of this word."""
+    (point,) = entry_points(group="opentelemetry_traces_sampler", name=name)
+    made = point.load()(0.0)
+    assert isinstance(made, Sampler)
+    return made
+
+
 UNSAMPLED = remote("above", 0)
 
 
@@ -99,6 +123,9 @@ UNSAMPLED = remote("above", 0)
         pytest.param(ALWAYS_OFF, remote("sampled", 1), id="always off, below a sampled parent"),
         pytest.param(DEFAULT_ON, UNSAMPLED, id="the default, below an unsampled parent"),
         pytest.param(ParentBased(NEVER), UNSAMPLED, id="a ratio, below an unsampled parent"),
+        pytest.param(_named("always_off"), None, id="always off, as the environment names it"),
+        pytest.param(_named("parentbased_always_on"), UNSAMPLED, id="the default, by its name"),
+        pytest.param(_named("parentbased_traceidratio"), UNSAMPLED, id="a ratio, by its name"),
     ],
 )
 def test_a_span_that_can_only_be_dropped_is_not_asked_of_the_sdk(
@@ -215,8 +242,17 @@ def test_a_sampler_that_only_says_what_the_sdks_say_is_asked_every_time() -> Non
         OwnStatic(Decision.DROP),
         ParentBased(ALWAYS_OFF, remote_parent_not_sampled=ALWAYS_ON),
         ParentBased(ParentBased(ALWAYS_OFF), remote_parent_not_sampled=ALWAYS_ON),
+        ParentBased(ALWAYS_OFF, remote_parent_not_sampled=OwnStatic(Decision.DROP)),
+        Reworded(ALWAYS_OFF, remote_parent_not_sampled=ALWAYS_ON),
     ],
-    ids=["a subclass", "a static subclass", "samples below unsampled", "one in another"],
+    ids=[
+        "a subclass",
+        "a static subclass",
+        "samples below unsampled",
+        "one in another",
+        "a static subclass in it",
+        "in other words",
+    ],
 )
 def test_a_sampler_that_keeps_what_others_drop_keeps_it(sampler: Sampler) -> None:
     provider, _ = _host(sampler)
@@ -231,6 +267,17 @@ def test_where_the_sdk_counts_its_spans_it_is_asked_for_dropped_ones_too(
     _, ids = _host(ALWAYS_OFF)
     _call(2)
     assert ids.made == 3
+
+
+def test_a_tracer_that_is_switched_off_hands_on_what_the_sdk_hands_on() -> None:
+    provider = TracerProvider(
+        sampler=ALWAYS_OFF,
+        shutdown_on_exit=False,
+        _tracer_configurator=lambda scope: _TracerConfig(is_enabled=False),
+    )
+    recorder.use(provider)
+    _under(UNSAMPLED, 0)
+    assert [span.get_span_context() for span in _under(UNSAMPLED, 2)] == [UNSAMPLED] * 3
 
 
 def test_an_operation_that_began_when_there_was_no_provider_hides_no_sampler(
@@ -259,3 +306,97 @@ def test_a_chain_of_tasks_that_each_start_the_next_one_has_no_depth_where_all_ar
         op.finish()
         spans.append(op.span)
     assert spans[-1].get_span_context().trace_id == spans[0].get_span_context().trace_id
+
+
+def test_a_dropped_span_can_be_looked_at_like_any_other() -> None:
+    _host(ALWAYS_OFF)
+    (span,) = _call()
+    sdks = trace.NonRecordingSpan(span.get_span_context())
+    assert f"{span.get_span_context()!r}" in repr(span)
+    for name in dir(sdks):
+        if not name.startswith("_"):
+            assert callable(getattr(span, name)) == callable(getattr(sdks, name)), name
+    span.set_attribute("a", 1)
+    span.add_event("b")
+    span.record_exception(ValueError("c"))
+    span.end()
+    assert not span.is_recording()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_call_that_forks_is_one_call_in_parent_and_child_where_it_is_dropped() -> None:
+    _host(ALWAYS_OFF)
+    reads, writes = os.pipe()
+
+    @context_build
+    def forks() -> trace.Span:
+        child = os.fork()
+        if child == 0:
+            os.write(writes, f"{trace.get_current_span().get_span_context().span_id:x}".encode())
+            os._exit(0)
+        os.waitpid(child, 0)
+        return trace.get_current_span()
+
+    assert f"{forks().get_span_context().span_id:x}" == os.read(reads, 100).decode()
+
+
+def test_a_sampler_that_cannot_be_looked_at_costs_no_count() -> None:
+    class Raising(StaticSampler):
+        def get_description(self) -> str:
+            raise LookupError
+
+    reader = InMemoryMetricReader()
+    recorder.use(
+        TracerProvider(sampler=Raising(Decision.DROP), shutdown_on_exit=False),
+        MeterProvider([reader], shutdown_on_exit=False),
+    )
+    _call()
+    _call()
+    batch = reader.get_metrics_data()
+    assert batch is not None
+    assert [point.value for key, _, point in series(batch) if key[0] == "dataface.context.served"] == [2]
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_a_call_that_is_not_sampled_takes_no_exemplar_from_one_that_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "3600000")
+
+    @context_build
+    def fails() -> None:
+        raise LookupError
+
+    def under(parent: trace.SpanContext) -> None:
+        with trace.use_span(trace.NonRecordingSpan(parent)), suppress(LookupError):
+            fails()
+
+    with started(name, tmp_path) as made:
+        delta = made.readers.kept["delta"]
+        under(remote("first", 1))  # then its series is there
+        delta.collect()
+        under(remote("sampled", 1))
+        under(UNSAMPLED)
+        delta.collect()
+        found = {exemplar.trace_id for _, _, exemplar in exemplars(delta.batches[-1:])}
+    assert found == {remote("sampled", 1).trace_id}
+
+
+@pytest.mark.parametrize("name", ["_remote_parent_not_sampled", "_local_parent_not_sampled"])
+def test_where_the_sdk_has_renamed_what_tells_a_rule_it_is_asked_for_each_span(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    take_away(monkeypatch, ParentBased, name)
+    _, ids = _host(ParentBased(ALWAYS_ON))
+    _under(UNSAMPLED, 2)
+    assert ids.made == 3
+
+
+def test_where_the_sdk_has_renamed_what_tells_whether_a_tracer_is_on_it_is_taken_to_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    take_away(monkeypatch, Tracer, "_is_enabled")
+    _, ids = _host(ALWAYS_OFF)
+    _call(2)
+    assert ids.made == 0

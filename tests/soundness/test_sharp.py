@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -13,16 +13,35 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Status, StatusCode
 
+from context_telemetry.conventions.derive import measurements
 from soundness.observing import Outcome, observe_all
-from soundness.telemetry import comparable, forms, same, totals, wrong_exemplars
-from soundness.workload import plan, run
+from soundness.telemetry import (
+    DEFINED,
+    Labels,
+    comparable,
+    context_of,
+    forms,
+    identity,
+    pointing,
+    same,
+    totals,
+)
+from soundness.workload import IDENTITY, plan, run, timed, walk
+
+_PLANS = plan(4, 400)
+_TOLD = timed(step for roots in _PLANS for step in walk(roots))
+_OF_TOLD = (
+    "mcp.server.operation.duration",
+    "gen_ai.client.operation.duration",
+    "http.server.request.duration",
+)
 
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "60")
-        return observe_all("hand", tmp_path_factory.mktemp("sharp"), lambda way: run(plan(4, 400), way))
+        return observe_all("hand", tmp_path_factory.mktemp("sharp"), lambda way: run(_PLANS, way))
 
 
 # -- spans --------------------------------------------------------------------------------------------------
@@ -99,7 +118,15 @@ Batches = list[MetricsData]
 def _point(
     batches: Batches, change: Callable[[Any], Any], name: str = "dataface.payload.size", nth: int = 0
 ) -> Batches:
-    """The batches, with one point of that metric changed, or taken away where the change is None."""
+    """The batches, with the first point of the ``nth`` metric of that name changed; see `_points`."""
+    return _points(batches, change, name, nth)
+
+
+def _points(batches: Batches, change: Callable[[Any], Any], name: str, nth: int | None = None) -> Batches:
+    """The batches, with the points of that metric changed, or taken away where the change is None.
+
+    ``nth``: of the metrics of that name in all batches only this one's first point.
+    """
     made, seen = [], 0
     for batch in batches:
         resources = []
@@ -110,16 +137,15 @@ def _point(
                 for metric in scope.metrics:
                     points: list[Any] = list(metric.data.data_points)
                     if metric.name == name:
-                        if seen == nth:
-                            changed = change(points[0])
-                            points[:1] = [] if changed is None else [changed]
+                        these = slice(None) if nth is None else slice(seen == nth)
+                        points[these] = [each for each in map(change, points[these]) if each is not None]
                         seen += 1
                     data: Any = replace(cast(Any, metric.data), data_points=points)
                     metrics.append(replace(metric, data=data))
                 scopes.append(replace(scope, metrics=metrics))
             resources.append(replace(resource, scope_metrics=scopes))
         made.append(replace(batch, resource_metrics=resources))
-    assert seen > nth
+    assert seen > (nth or 0)
     return made
 
 
@@ -200,44 +226,84 @@ def test_a_fault_of_cumulative_points_is_noticed(sound: Outcome, fault: str) -> 
 # -- exemplars ----------------------------------------------------------------------------------------------
 
 
-def _pointing(sound: Outcome, span: Callable[[Any, ReadableSpan], ReadableSpan]) -> Batches:
-    """The batches, with the first exemplar of a payload's size pointing at another span."""
+def _pointing(
+    sound: Outcome, metric: str, span: Callable[[Any, ReadableSpan], ReadableSpan | None]
+) -> Batches:
+    """The batches, with the first exemplar of ``metric`` that ``span`` has another one for pointing at that."""
     by_id = {each.context.span_id: each for each in sound.spans}
+    changed: list[ReadableSpan] = []
 
     def change(point: Any) -> Any:
-        first, *others = point.exemplars
-        other = span(point, by_id[first.span_id]).get_span_context()
-        assert other is not None
-        return replace(
-            point, exemplars=[replace(first, trace_id=other.trace_id, span_id=other.span_id), *others]
-        )
+        exemplars = list(point.exemplars)
+        for index, exemplar in enumerate(exemplars):
+            other = span(point, by_id[exemplar.span_id])
+            if other is not None and not changed:
+                changed.append(other)
+                ids = {"trace_id": context_of(other).trace_id, "span_id": context_of(other).span_id}
+                exemplars[index] = replace(exemplar, **ids)
+        return replace(point, exemplars=exemplars)
 
-    return _point(sound.readers.kept["cumulative"].batches, change, nth=0)
+    batches = _points(sound.readers.kept["cumulative"].batches, change, metric)
+    assert changed
+    return batches
+
+
+def _wrong(batches: Batches, spans: list[ReadableSpan]) -> list[str]:
+    return pointing(batches, spans, _TOLD, timed=False).wrong
 
 
 def _size(span: ReadableSpan) -> Any:
     return (span.attributes or {}).get("dataface.payload.size")
 
 
+def _measured(metric: str, span: ReadableSpan) -> list[tuple[Labels, float]]:
+    """By their series, the values that ``metric`` has of a span."""
+    attributes = span.attributes or {}
+    seconds = _TOLD.get(identity(span), 0.0)
+    return list(measurements(DEFINED[metric], attributes, seconds)) if IDENTITY in attributes else []
+
+
+def _alike(sound: Outcome, metric: str, point: Any, right: ReadableSpan) -> ReadableSpan | None:
+    """Another span that the same point has counted, in the same bucket; None where there is none."""
+    ((labels, value),) = _measured(metric, right)
+    bucket = bisect_left(point.explicit_bounds, value)
+    for span in sound.spans:
+        for its, another in _measured(metric, span):
+            if its == labels and span is not right and bisect_left(point.explicit_bounds, another) == bucket:
+                return span
+    return None
+
+
 @pytest.mark.parametrize(
-    "fault", ["none", "a foreign span", "a span of another size", "its parent", "no span"]
+    "fault", ["none", "a foreign span", "a span of another size", "no span", "another span of that bucket"]
 )
-def test_an_exemplar_that_points_at_a_wrong_span_is_noticed(sound: Outcome, fault: str) -> None:
-    def other(_point: Any, right: ReadableSpan) -> ReadableSpan:
+@pytest.mark.parametrize("metric", ["dataface.payload.size", "mcp.server.operation.duration"])
+def test_an_exemplar_that_points_at_a_wrong_span_is_noticed(sound: Outcome, metric: str, fault: str) -> None:
+    def other(point: Any, right: ReadableSpan) -> ReadableSpan | None:
         if fault == "a foreign span":
             return next(span for span in sound.spans if span.name.startswith("foreign"))
-        if fault in ("a span of another size", "its parent"):
+        if fault == "a span of another size":
             return next(span for span in sound.spans if _size(span) not in (None, _size(right)))
-        return right
+        return _alike(sound, metric, point, right) if fault == "another span of that bucket" else right
 
-    batches = _pointing(sound, other)
     spans = sound.spans
     if fault == "no span":
-        spans = [span for span in spans if _size(span) is None]
-    _, wrong = wrong_exemplars(batches, spans, timed=False)
-    assert bool(wrong) == (fault != "none"), wrong
+        spans = [span for span in spans if not _measured(metric, span)]
+    assert bool(_wrong(_pointing(sound, metric, other), spans)) == (fault != "none")
 
 
-def test_a_run_is_sound_before_a_fault_is_put_into_it(sound: Outcome, tmp_path: Path) -> None:
-    _, wrong = wrong_exemplars(sound.readers.kept["cumulative"].batches, sound.spans, timed=False)
-    assert (wrong, sound.errors, sound.drops) == ([], {}, {})
+def test_no_two_calls_have_a_value_in_common_by_which_an_exemplar_could_be_mistaken(sound: Outcome) -> None:
+    for metric in (
+        "dataface.payload.size",
+        "dataface.conversation.size",
+        "dataface.staleness.age",
+        *_OF_TOLD,
+    ):
+        values = [each for span in sound.spans for each in _measured(metric, span)]
+        assert values
+        assert len(values) == len(set(values)), metric
+
+
+def test_a_run_is_sound_before_a_fault_is_put_into_it(sound: Outcome) -> None:
+    assert _wrong(sound.readers.kept["cumulative"].batches, sound.spans) == []
+    assert (sound.errors, sound.drops) == ({}, {})

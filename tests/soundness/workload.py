@@ -10,7 +10,8 @@ import asyncio
 import random
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ FOREIGN = "soundness.foreign"
 
 SYNC = ("function", "generator", "block", "request", "model", "adopted")
 ASYNC = ("coroutine", "async generator")
+TOLD = ("request", "model", "adopted")
+"""The shapes whose calls are told when they began, as servers and callbacks tell it."""
 ERRORS: dict[str, type[BaseException]] = {
     "LookupError": LookupError,
     "ValueError": ValueError,
@@ -131,7 +134,12 @@ class Way(Protocol):
 _INNER = ("catalog.resolve", "catalog.profile", "context.build", "query.execute", "manifest.load")
 _REASONS = ("source_substituted", "object_unknown", "manifest_missing", "face_unreadable", "charts_failed")
 _KINDS = ("tool_result", "resource", "schema_context", "system_prompt")
-_SIZES = (0, 1, 255, 256, 257, 1_024, 5_000, 40_000, 65_537, 300_000, 1_048_576, 9_000_000)
+# Values begin at these and go up by a running number, within their bucket: no two calls of a series have the same one,
+# so that an exemplar's value says whose it is.
+_SIZES = (0, 257, 1_025, 4_097, 10_241, 40_001, 65_537, 262_145, 1_048_577, 9_000_000)
+_CONVERSATIONS = (1_025, 70_000)
+_AGES = (0.0, 59.5, 60.0, 4e3, 3e6)
+_DURATIONS_NS = (500_000, 5_000_000, 10_000_000, 30_000_000, 3_000_000_000)
 _TOUCHES = (
     "attributes", "override", "events", "exception", "status ok", "status error",
     "rename", "link", "child", "odd", "baggage", "mutable", "event", "raising child",
@@ -141,12 +149,17 @@ _TOUCHES = (
 def plan(seed: int, calls: int, threads: int = 4) -> list[list[Step]]:
     """The roots that each thread runs one after the other: ``calls`` calls in all."""
     each, more = divmod(calls, threads)
-    return [_Plan(seed, thread, each + (thread < more)).roots() for thread in range(threads)]
+    return [_Plan(seed, thread, threads, each + (thread < more)).roots() for thread in range(threads)]
 
 
 def count(steps: Sequence[Step]) -> int:
     """How many calls these steps and everything below them are."""
     return sum(1 + count(step.children) for step in steps)
+
+
+def timed(steps: Iterable[Step]) -> dict[str, float]:
+    """By identity, the seconds that the points of those calls say which are told when they began."""
+    return {each.ident: each.duration_ns / 1e9 for each in steps if each.shape in TOLD}
 
 
 def walk(steps: Sequence[Step]) -> Iterator[Step]:
@@ -157,9 +170,15 @@ def walk(steps: Sequence[Step]) -> Iterator[Step]:
 
 
 class _Plan:
-    def __init__(self, seed: int, thread: int, calls: int) -> None:
+    def __init__(self, seed: int, thread: int, threads: int, calls: int) -> None:
         self._random = random.Random(f"{seed}.{thread}")
-        self._thread, self._left, self._next = thread, calls, 0
+        self._thread, self._threads, self._left, self._next = thread, threads, calls, 0
+        self._given: Counter[object] = Counter()
+
+    def _own(self, among: object) -> int:
+        """A number that no other call has ``among`` those."""
+        self._given[among] += 1
+        return (self._given[among] - 1) * self._threads + self._thread
 
     def roots(self) -> list[Step]:
         made = []
@@ -187,26 +206,27 @@ class _Plan:
             while wanted > len(children) and self._left > 0:
                 children.append(self._step(depth + 1, can_await=shape in ASYNC))
         plain = shape == "model"
+        kind, size, conversation, age = choice(_KINDS), choice(_SIZES), choice(_CONVERSATIONS), choice(_AGES)
         return Step(
             ident,
             shape,
             operation,
             source=choice((None, "shop", "wh")),
             configured=chance() < 0.5,
-            size=choice(_SIZES) if chance() < 0.8 and not plain else None,
-            kind=choice(_KINDS),
-            conversation=choice((1_000, 70_000)) if chance() < 0.1 and not plain else None,
+            size=size + self._own((size, kind)) if chance() < 0.8 and not plain else None,
+            kind=kind,
+            conversation=conversation + self._own(conversation) if chance() < 0.1 and not plain else None,
             reasons=tuple(self._random.sample(_REASONS, choice((1, 2, 3))))
             if chance() < 0.2 and not plain
             else (),
-            age=(choice(("dbt_manifest", "result_cache")), choice((0.0, 59.5, 60.0, 4e3, 3e6)))
+            age=(choice(("dbt_manifest", "result_cache")), age + self._own(age) / 1_024)
             if chance() < 0.2 and not plain
             else None,
             unresolved=choice((1, 2)) if chance() < 0.15 and not plain else 0,
             layers=("dbt_manifest", "metadata_sql") if chance() < 0.3 and not plain else (),
             error=error,
             touches=tuple(self._random.sample(_TOUCHES, choice((1, 2, 4)))) if chance() < 0.3 else (),
-            duration_ns=choice((500_000, 5_000_000, 10_000_000, 30_000_000, 3_000_000_000)),
+            duration_ns=choice(_DURATIONS_NS) + 10 * self._own("duration"),
             remote=choice((None, 0, 1)) if shape == "request" else None,
             # Long enough for an exemplar, which a quick and healthy call goes without.
             pause=0.011 if chance() < 0.008 else 0.0,

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from context_telemetry.cli import checks, documents, text
@@ -29,13 +29,26 @@ from context_telemetry.cli.place import (
 )
 from context_telemetry.history.files import find as find_files
 
+if TYPE_CHECKING:
+    from context_telemetry.pipeline.components import Components
+
 _CONNECT_SECONDS = 1.0
 _OTLP = frozenset({"otlp_proto_grpc", "otlp_proto_http"})
+_AGGREGATION = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
 _PROTOCOLS = {4317: "grpc", 4318: "http/protobuf"}
 _NOT_PLACED = {
     "absent": "vanished: this Dataface has not got them, and what passed there is not observed",
     "failed": "changed: this Dataface has them otherwise than the readers know, and they are left alone",
     "waiting": "not tried",
+}
+
+_OF_A_HOST = "providers that a host makes are used as they are: neighbours' spans are unguarded"
+_ASKED_FIRST = f"under `run` only if the process asks for one before its first observed call; {_OF_A_HOST}"
+_PROVIDERS = {
+    "OTEL_CONFIG_FILE": f"not read under `run`, whose pipeline goes by the other variables; {_OF_A_HOST}",
+    "OTEL_PYTHON_TRACER_PROVIDER": _ASKED_FIRST,
+    "OTEL_PYTHON_METER_PROVIDER": _ASKED_FIRST,
+    "OTEL_PYTHON_LOGGER_PROVIDER": _ASKED_FIRST,
 }
 
 _NEW = (
@@ -179,9 +192,7 @@ def _telemetry(project: Path | None, state_dir: Path | None) -> Iterator[Check]:
     if why := why_no_traces(local() if asked and not installed else chosen):
         found = "switched off" if why == OFF else "not exported"
         yield Check(section, "traces", "note", found, f"{why}: status has nothing to judge")
-    if sampler := sampled():
-        advice = "status counts what was sampled, and nothing else; metrics over OTLP are complete"
-        yield Check(section, "sampler", "note", f"OTEL_TRACES_SAMPLER={sampler}", advice)
+    yield from _components(section, {name for signal, name in installed if signal == "metrics"})
     if installed:
         for name in sorted({name for _, name in installed}):
             yield (
@@ -206,6 +217,57 @@ def _telemetry(project: Path | None, state_dir: Path | None) -> Iterator[Check]:
         from context_telemetry.cli.recorded import recorded
 
         yield from recorded(folder)
+
+
+def _components(section: str, metrics: set[str]) -> Iterator[Check]:
+    """What the variables name besides exporters, and what that makes of a pipeline of ours.
+
+    ``metrics`` are the exporters that it would have for them.
+    """
+    try:
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
+        from context_telemetry.cli.recorded import by_sdk
+        from context_telemetry.pipeline.components import components, why_no_metrics
+        from context_telemetry.pipeline.owned import why_not
+
+        # It makes what others have written: whether that can be used, nothing else tells.
+        with contextlib.redirect_stdout(sys.stderr):
+            chosen = components()
+        TracerProvider(chosen.sampler, shutdown_on_exit=False)
+        fallbacks = list(why_not(chosen))
+        no_metrics = why_no_metrics() if metrics else ""
+        if metrics and not no_metrics and (reason := _why_not_histograms(chosen, metrics)) is not None:
+            fallbacks.append(reason)
+    except Exception as error:  # a value that the SDK raises for, or an SDK that is broken
+        found = f"OpenTelemetry does not start ({type(error).__name__})"
+        yield Check(section, "components", "wrong", found, str(error))
+        return
+    for problem in (*chosen.problems, *([no_metrics] if no_metrics else ())):
+        yield Check(section, "components", "wrong", problem)
+    if (sampler := sampled()) and chosen.sampler is not ALWAYS_ON:
+        advice = "status counts what was sampled, and nothing else; metrics over OTLP are complete"
+        yield Check(section, "sampler", "note", f"OTEL_TRACES_SAMPLER={sampler}", advice)
+    if fallbacks:
+        advice = "a call takes more of the caller's time; what is recorded is the same"
+        yield Check(section, "recorder", "note", by_sdk(fallbacks), advice)
+
+
+def _why_not_histograms(chosen: Components, exporters: set[str]) -> str | None:
+    """Of the exporters, OTLP's are known by their variable: to make one may open a port."""
+    from opentelemetry.sdk.metrics import Histogram, MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+    from opentelemetry.sdk.metrics.view import Aggregation, ExponentialBucketHistogramAggregation
+
+    from context_telemetry.pipeline.owned import why_not_histograms
+
+    preferred: dict[type, Aggregation] = {}
+    aggregation = os.environ.get(_AGGREGATION, "").strip().lower()
+    if exporters & _OTLP and aggregation == "base2_exponential_bucket_histogram":
+        preferred[Histogram] = ExponentialBucketHistogramAggregation()
+    reader = InMemoryMetricReader(preferred_aggregation=preferred)
+    return why_not_histograms(chosen, MeterProvider([reader], shutdown_on_exit=False), [reader])
 
 
 def _exporter_installed(signal: str, name: str) -> bool:
@@ -285,9 +347,6 @@ def _guard(section: str, *, content: bool) -> Iterator[Check]:
         )
     else:
         yield Check(section, "content", "ok", "is not exported (no SQL, arguments, results or error texts)")
-    for variable in ("OTEL_CONFIG_FILE", "OTEL_PYTHON_TRACER_PROVIDER", "OTEL_PYTHON_LOGGER_PROVIDER"):
+    for variable, advice in _PROVIDERS.items():
         if os.environ.get(variable):
-            yield Check(
-                section, "providers", "note", f"{variable} is set",
-                "providers that a host makes are used as they are: neighbours' spans are unguarded",
-            )  # fmt: skip
+            yield Check(section, "providers", "note", f"{variable} is set", advice)

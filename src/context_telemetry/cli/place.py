@@ -128,8 +128,10 @@ def unusable(folder: Path) -> str:
 
 def sampled() -> str:
     """The sampler of this environment that may leave calls out of local files; empty when there is none."""
-    sampler = os.environ.get("OTEL_TRACES_SAMPLER", "").strip()
-    return "" if sampler.lower() == "always_on" else sampler
+    from context_telemetry.pipeline.components import SAMPLER, is_sampler
+
+    sampler = os.environ.get(SAMPLER, "").strip()
+    return sampler if sampler.lower() != "always_on" and is_sampler(sampler) else ""
 
 
 def _none_in(folder: Path) -> NoProject:

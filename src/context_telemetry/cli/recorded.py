@@ -6,7 +6,7 @@ Their Python, release and settings may differ from those of the process that run
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from context_telemetry.cli import text
@@ -23,10 +23,17 @@ _FALLBACKS = {
     "host": "the host's providers",
     "span_processor": "a span processor was added to the provider",
     "sdk_metrics": "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED",
+    "id_generator": "OTEL_PYTHON_ID_GENERATOR",
+    "configurator": "OTEL_PYTHON_TRACER_CONFIGURATOR or OTEL_PYTHON_METER_CONFIGURATOR",
     "exemplar_filter": "OTEL_METRICS_EXEMPLAR_FILTER",
     "aggregation": "an exporter's own aggregation of histograms",
     "unknown_sdk": "an OpenTelemetry SDK that is not known yet",
 }
+
+
+def by_sdk(fallbacks: Sequence[object]) -> str:
+    """That the SDK's own spans or histograms record calls, and why."""
+    return f"recorded by the SDK ({', '.join(_FALLBACKS.get(str(each), str(each)) for each in fallbacks)})"
 
 
 def recorded(folder: Path) -> Iterator[Check]:
@@ -70,9 +77,7 @@ def _process(state: Event, now: float) -> Check:
     found = f"Dataface {state.release or 'unknown'}, hook points: {', '.join(told) or 'none'}, "
     fallbacks = state.attributes.get(names.CONTEXT_TELEMETRY_RECORDER_FALLBACKS)
     if isinstance(fallbacks, tuple) and fallbacks:
-        found += (
-            f"recorded by the SDK ({', '.join(_FALLBACKS.get(str(each), str(each)) for each in fallbacks)}), "
-        )
+        found += f"{by_sdk(fallbacks)}, "
     return Check(
         _SECTION,
         f"process {state.pid or '-'}",

@@ -101,8 +101,9 @@ CONTEXT_TELEMETRY_PLACE: Final = "context_telemetry.place"
 
 CONTEXT_TELEMETRY_RECORDER_FALLBACKS: Final = "context_telemetry.recorder.fallbacks"
 """Why calls are recorded by the SDK's own spans or histograms, which cost more: `host` (the providers are
-the host's), `span_processor` (one was added), `sdk_metrics` (the SDK counts its spans),
-`exemplar_filter` or `aggregation` (another one is asked for), `unknown_sdk`."""
+the host's), `span_processor` (one was added), `sdk_metrics` (the SDK counts its spans), `id_generator`
+(another one is named), `configurator` (one says which tracers or meters are on), `exemplar_filter` or
+`aggregation` (another one is asked for), `unknown_sdk`."""
 
 CONTEXT_TELEMETRY_SETTINGS_WRONG: Final = "context_telemetry.settings.wrong"
 """Settings of the process that are wrong and were left out."""

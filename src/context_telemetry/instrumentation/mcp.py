@@ -321,18 +321,21 @@ def _wrap_run(run: Any) -> Any:
     return observed
 
 
-def _wrap_handle_request(handle: Any) -> Any:
-    """Give the handler the context of its request. The request is found through the streams of its session."""
+def _wrap_handle_message(handle: Any) -> Any:
+    """Give the handler the context of its request, which is found through the streams of its session.
+
+    Not at `_handle_request`: neighbours wrap that, some after us, and their spans of a request are to be below ours.
+    """
 
     @functools.wraps(handle)
-    async def observed(self: Any, message: Any, req: Any, session: Any, *args: Any, **kwargs: Any) -> Any:
+    async def observed(self: Any, message: Any, session: Any, *args: Any, **kwargs: Any) -> Any:
         ours = getattr(getattr(session, "_write_stream", None), "_session", None)
         op = ours.pending.get(getattr(message, "request_id", None)) if isinstance(ours, _Session) else None
         if op is None:
-            return await handle(self, message, req, session, *args, **kwargs)
+            return await handle(self, message, session, *args, **kwargs)
         token = otel_context.attach(op.context)
         try:
-            return await handle(self, message, req, session, *args, **kwargs)
+            return await handle(self, message, session, *args, **kwargs)
         finally:
             otel_context.detach(token)
 
@@ -350,8 +353,8 @@ HOOKS = (
     ),
     Hook(
         "mcp.server.lowlevel.server",
-        "Server._handle_request",
-        _wrap_handle_request,
-        parameters=("message", "req", "session"),
+        "Server._handle_message",
+        _wrap_handle_message,
+        parameters=("message", "session"),
     ),
 )

@@ -240,8 +240,11 @@ def _http(scope: Any, page: str) -> dict[str, AttributeValue]:
 
 def _neighbours_span(scope: Any) -> Span | None:
     """The SERVER span that FastAPI or an instrumentation of it has made of this request, if it goes where ours go."""
-    if not recorder.active().shares_spans():
-        return None
+    span = _made_of(scope)
+    return span if span is not None and recorder.active().shares(span) else None
+
+
+def _made_of(scope: Any) -> Span | None:
     made: Any = getattr(scope.get("fastapi.telemetry"), "span", None)
     if made is not None:
         return made if isinstance(made, Span) else None

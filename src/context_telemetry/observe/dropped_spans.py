@@ -1,8 +1,8 @@
 """Spans that the host's sampler can only drop: they are told from its rule, and the SDK is not asked to make them.
 
 To make a span that records nothing takes the SDK half of what a whole sampled-out call costs here. Two rules of its own
-are known by what they say of themselves: `AlwaysOffSampler`, and `ParentBased` below a parent that is not sampled. Any
-other sampler is asked each time, and what it drops is the SDK's business.
+are known, by their code and by what they say of themselves: always off, and parent-based below a parent that is not
+sampled. Any other sampler is asked each time, and what it drops is the SDK's business.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context
-from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, get_current_span
 
+from context_telemetry.observe.fork import before_fork
 from context_telemetry.observe.operation import SPAN_KEY
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ Dropping = Callable[[Context], "DroppedSpan | None"]
 """The span below a context where it can only be dropped; None where the sampler is to be asked."""
 
 _RANDOM = int(TraceFlags.RANDOM_TRACE_ID)
-_OFF, _UNSAMPLED = "AlwaysOffSampler", "ParentNotSampled:"
+_BELOW_UNSAMPLED = ("_remote_parent_not_sampled", "_local_parent_not_sampled")
+
+# Who it is is not to be made up twice, in a parent and in its child.
+before_fork(lambda: get_current_span().get_span_context())
 
 
 class DroppedSpan(NonRecordingSpan):
@@ -50,20 +54,37 @@ class DroppedSpan(NonRecordingSpan):
         # Of several threads that ask at once, the first one says it.
         return self.__dict__.setdefault("_identity", made)  # type: ignore[no-any-return]
 
+    def __repr__(self) -> str:
+        return f"DroppedSpan({self.get_span_context()!r})"
+
 
 def dropping(tracer: Any) -> Dropping | None:
     """What drops spans in place of ``tracer``; None where it is not the SDK's own, or its sampler may keep any."""
     sdk: Any = sys.modules.get("opentelemetry.sdk.trace")
     if sdk is None or type(tracer) is not sdk.Tracer or sdk_counts_spans():
         return None
-    ids, sampler = tracer.id_generator, tracer.sampler
-    kind, says = type(sampler), sampler.get_description()
-    if kind is sdk.sampling.StaticSampler and says == _OFF:
-        return _always(ids)
-    # Of those inside of it too, which the same text tells.
-    if kind is sdk.sampling.ParentBased and says.count(_UNSAMPLED) == says.count(_UNSAMPLED + _OFF):
-        return _below_dropped(ids)
-    return None
+    if not getattr(tracer, "_is_enabled", lambda: True)():  # it hands on the parent's span
+        return None
+    if _drops(tracer.sampler):
+        return _always(tracer.id_generator)
+    return _below_dropped(tracer.id_generator) if drops_below_dropped(tracer.sampler) else None
+
+
+def drops_below_dropped(sampler: Any) -> bool:
+    """Whether it is known to drop whatever has a parent that is not sampled."""
+    return _decides_as(sampler, "ParentBased") and all(
+        _drops(getattr(sampler, each, None)) for each in _BELOW_UNSAMPLED
+    )
+
+
+def _drops(sampler: Any) -> bool:
+    return _decides_as(sampler, "StaticSampler") and sampler.get_description() == "AlwaysOffSampler"
+
+
+def _decides_as(sampler: Any, name: str) -> bool:
+    # Not by its class alone: the SDK's configurator makes some that have one of their own and change nothing.
+    kind = getattr(sys.modules.get("opentelemetry.sdk.trace.sampling"), name, None)
+    return kind is not None and getattr(type(sampler), "should_sample", None) is kind.should_sample
 
 
 def sdk_counts_spans() -> bool:

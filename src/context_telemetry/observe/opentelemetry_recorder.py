@@ -11,7 +11,6 @@ import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import opentelemetry.metrics._internal as _metrics_globals
 import opentelemetry.trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider
@@ -19,7 +18,7 @@ from opentelemetry.trace import Span, Status, StatusCode, Tracer, TracerProvider
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
-from context_telemetry.observe import dropped_spans
+from context_telemetry.observe import dropped_spans, process_providers
 from context_telemetry.observe.fork import renew_in_child
 from context_telemetry.observe.points import Points
 
@@ -83,7 +82,8 @@ class OpenTelemetryRecorder:
     def finish(self, op: Operation) -> None:
         span, ended = op.span, op.start_ns + op.duration_ns
         try:
-            if span.is_recording():
+            recorded = span.is_recording()
+            if recorded:
                 # Only what was not known when it began: setting an attribute again costs as much as setting it.
                 attributes = op.attributes.copy()
                 for name, value in op.started_with.items():
@@ -92,30 +92,41 @@ class OpenTelemetryRecorder:
                 span.set_attributes(attributes)
                 if op.error_type is not None and op.marks_error:
                     span.set_status(ERROR)
-            elif not self._knows_sampler:
+            self.count(op, span if recorded else None, ended)
+            if not recorded and not self._knows_sampler:
                 self._know_sampler()
-            self.count(op, span, ended)
         finally:
             if not op.adopted:
                 span.end(ended)
 
     def _know_sampler(self) -> None:
         """Look at the sampler once it has dropped a span: before, there may be no provider yet, and no need."""
-        if self._tracer_provider is None and opentelemetry.trace._TRACER_PROVIDER is None:
+        if self._tracer_provider is None and process_providers.tracer_provider() is None:
             return
         self._knows_sampler = True
         self._dropping = dropped_spans.dropping(self._make_tracer())
 
-    def count(self, op: Operation, span: Span, ended: int) -> None:
-        """Count a finished operation, where anybody counts."""
-        if self._metered or _metrics_globals._METER_PROVIDER is not None:
+    def count(self, op: Operation, span: Span | None, ended: int) -> None:
+        """Count a finished operation, where anybody counts; ``span`` where it is recorded."""
+        if self._metered or self._is_metered():
             took = op.duration_ns
-            exemplar = span if took >= QUICK_NS or op.outcome != "ok" else None
+            exemplar = None
+            if span is not None and (took >= QUICK_NS or op.outcome != "ok"):
+                context = span.get_span_context()
+                exemplar = context if context.trace_flags.sampled else None
             self._points.count(op.attributes, took / 1e9, exemplar, ended)
 
-    def shares_spans(self) -> bool:
-        own = self._tracer_provider
-        return own is None or own is opentelemetry.trace._TRACER_PROVIDER
+    def _is_metered(self) -> bool:
+        self._metered = process_providers.meter_provider() is not None  # and then it stays
+        return self._metered
+
+    def shares(self, span: Span) -> bool:
+        of_process = process_providers.tracer_provider()
+        if self._tracer_provider is not None and self._tracer_provider is not of_process:
+            return False
+        # A neighbour may have a provider beside the process's. What is not recorded does not tell whose it is.
+        ours, theirs = getattr(of_process, "resource", None), getattr(span, "resource", None)
+        return ours is None or theirs is None or theirs is ours
 
     def event(self, name: str, attributes: Mapping[str, AttributeValue], warning: bool) -> None:
         from opentelemetry import _logs
@@ -156,7 +167,7 @@ def _points_of(provider: MeterProvider | None) -> Points:
     """The points of ``provider``; what records to it comes and goes, what was counted stays."""
     global _early_points
     with _making:
-        of_process = _metrics_globals._METER_PROVIDER
+        of_process = process_providers.meter_provider()
         provider = provider or of_process
         if provider is None:
             _early_points = _early_points or Points(None)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from context_telemetry.observe import failsafe, sdk_fork, worker
 from context_telemetry.observe.fork import renew_in_child
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span
+    from opentelemetry.trace import SpanContext
 
 # Label sets are remembered by the raw values that they were made from. Clients can vary those: forget at this many.
 _REMEMBERED = 4_096
@@ -38,12 +39,12 @@ _MANY = 1_024
 # Entries that are recorded in one go: in between, whoever waits has its turn.
 _CHUNK = 128
 
-RecordValue = Callable[[float, "Span | None", int], None]
-"""Records a value of one series of a histogram, with the span that is its exemplar, if one is, and when."""
+RecordValue = Callable[[float, "SpanContext | None", int], None]
+"""Records a value of one series of a histogram, with who the span is that is its exemplar, if one is, and when."""
 Histograms = Callable[[Metric, Mapping[str, AttributeValue], int], RecordValue]
 """Makes the series of a histogram that has these labels, beginning at this Unix time in nanoseconds."""
 
-Entry = tuple["_Row | None", Any, float, "Span | None", int]
+Entry = tuple["_Row | None", Any, float, "SpanContext | None", int]
 """What a finished call leaves to be counted: what it adds and the values for that, or None and its attributes; and then
 its duration in seconds, the span for an exemplar, and its end (Unix time in nanoseconds)."""
 
@@ -67,8 +68,8 @@ class _Row:
         self.names: list[str] = []
         self.values: Callable[[Any], Any] = lambda attributes: ()
         """The values of one call, a tuple in the order of ``names``."""
-        self.histograms: list[tuple[RecordValue, int | None]] = []
-        """With the value that is recorded; None: the duration."""
+        self.histograms: list[tuple[RecordValue, tuple[float, ...], int | None]] = []
+        """With the boundaries of its buckets and the value that is recorded; None: the duration."""
         self.ones: list[tuple[_Series, int]] = []
         """Counters to which every such call adds the same."""
         self.numbers: list[tuple[_Series, int]] = []
@@ -164,7 +165,7 @@ class Points:
                 each.value = 0
 
     def count(
-        self, attributes: Mapping[str, Any], duration: float, exemplar: Span | None, ended: int
+        self, attributes: Mapping[str, Any], duration: float, exemplar: SpanContext | None, ended: int
     ) -> None:
         """Count a finished call later; at once where its series has to begin now, or where the queue is full.
 
@@ -213,25 +214,31 @@ class Points:
             pass
 
     def _record(self, chunk: Iterable[Any]) -> None:
-        unpack, calls = self._unpack, dict[_Row, int]()
-        added: list[tuple[_Series, float]] = []
+        unpack = self._unpack
+        alike: dict[_Row, list[tuple[Any, float, SpanContext | None, int]]] = {}
         for record in chunk:
             try:
                 row, values, duration, exemplar, ended = record if unpack is None else unpack(record)
                 if row is None:
                     row = self._row(values) or self._remember(values, ended)
                     values = row.values(values)
-                for record_value, position in row.histograms:
-                    record_value(duration if position is None else values[position], exemplar, ended)
-                calls[row] = calls.get(row, 0) + 1
-                if row.numbers or row.each:
-                    added.extend(self._numbers(row, values))
+                alike.setdefault(row, []).append((values, duration, exemplar, ended))
             except Exception as error:
                 failsafe.caught("recorder.points", error)
+        added: list[tuple[_Series, float]] = []
+        for row, calls in alike.items():
+            for histogram in row.histograms:
+                _record_values(calls, *histogram)
+            if row.numbers or row.each:
+                for values, *_ in calls:
+                    try:
+                        added.extend(self._numbers(row, values))
+                    except Exception as error:
+                        failsafe.caught("recorder.points", error)
         with self._counting:
-            for row, times in calls.items():
+            for row, calls in alike.items():
                 for series, number in row.ones:
-                    series.value += number * times
+                    series.value += number * len(calls)
             for series, amount in added:
                 series.value += amount
 
@@ -287,7 +294,7 @@ class Points:
             if metric.each is not None:
                 row.each.append((metric, labels, row.asks(metric.each), asked))
             elif metric.instrument == "histogram":
-                row.histograms.append((self._histogram(metric, labels, ended), asked))
+                row.histograms.append((self._histogram(metric, labels, ended), metric.boundaries, asked))
             elif asked is None:
                 row.ones.append((self._canonical(metric.name, labels), int(value)))
             else:
@@ -339,13 +346,35 @@ class Points:
         return observe
 
 
+def _record_values(
+    calls: Sequence[tuple[Any, float, SpanContext | None, int]],
+    record: RecordValue,
+    boundaries: tuple[float, ...],
+    position: int | None,
+) -> None:
+    """Record one value of each call. An exemplar costs as much as its point, and a bucket keeps the last one of it."""
+    last: dict[int, int] = {}
+    for number, (values, duration, exemplar, _) in enumerate(calls):
+        if exemplar is not None:
+            with contextlib.suppress(TypeError):  # a value that is none is told below
+                last[bisect_left(boundaries, duration if position is None else values[position])] = number
+    shown = set(last.values())
+    for number, (values, duration, exemplar, ended) in enumerate(calls):
+        try:
+            value = duration if position is None else values[position]
+            record(value, exemplar if number in shown else None, ended)
+        except Exception as error:
+            failsafe.caught("recorder.points", error)
+
+
 def _meter_histograms(meter: Meter) -> Histograms:
     """The meter's own histograms; an exemplar is then the context of its span."""
     from opentelemetry.context import Context
-    from opentelemetry.trace import set_span_in_context
+    from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, set_span_in_context
 
-    # The SDK takes an empty context for "the current one", which is somebody else's when an entry is recorded.
-    nothing = Context({"context-telemetry": "no exemplar"})
+    # The SDK takes an empty context for "the current one", which is somebody else's when an entry is recorded; and one
+    # without a span leaves a bucket the span of its last value.
+    nothing = set_span_in_context(NonRecordingSpan(INVALID_SPAN_CONTEXT), Context())
     histograms = {
         metric.name: meter.create_histogram(
             metric.name, metric.unit, metric.brief, explicit_bucket_boundaries_advisory=metric.boundaries
@@ -357,8 +386,11 @@ def _meter_histograms(meter: Meter) -> Histograms:
     def series(metric: Metric, labels: Mapping[str, AttributeValue], _begins: int) -> RecordValue:
         record = histograms[metric.name].record
 
-        def record_value(value: float, exemplar: Span | None, _at: int) -> None:
-            record(value, labels, nothing if exemplar is None else set_span_in_context(exemplar, nothing))
+        def record_value(value: float, exemplar: SpanContext | None, _at: int) -> None:
+            shown = nothing
+            if exemplar is not None:
+                shown = set_span_in_context(NonRecordingSpan(exemplar), nothing)
+            record(value, labels, shown)
 
         return record_value
 

@@ -16,7 +16,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span
 from opentelemetry.util.types import AttributeValue
 
-from context_telemetry.observe import failsafe
+from context_telemetry.observe import failsafe, process_providers
 from context_telemetry.observe.fork import on_forget, renew_in_child
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ class Recorder(Protocol):
         """Take over the finished record."""
         ...
 
-    def shares_spans(self) -> bool:
-        """Whether spans that neighbours make with the process's own providers go where the records go."""
+    def shares(self, span: Span) -> bool:
+        """Whether a neighbour's span goes where the records go, as far as that can be told."""
         ...
 
     def event(self, name: str, attributes: Mapping[str, AttributeValue], warning: bool) -> None:
@@ -63,10 +63,15 @@ _read_error_code: Callable[[BaseException], str | None] = lambda error: None  # 
 
 def _host_configured() -> bool:
     """Whether this process has OpenTelemetry providers. The globals are read because asking costs 0.5 us a time."""
-    if opentelemetry.trace._TRACER_PROVIDER is not None:
-        return True
-    metrics = sys.modules.get("opentelemetry.metrics._internal")  # nobody who has not imported it has set one
-    return metrics is not None and metrics._METER_PROVIDER is not None
+    try:
+        if opentelemetry.trace._TRACER_PROVIDER is not None:
+            return True
+        metrics = sys.modules.get("opentelemetry.metrics")  # nobody who has not imported it has set one
+        return metrics is not None and metrics._internal._METER_PROVIDER is not None
+    except AttributeError:
+        return (
+            process_providers.tracer_provider() is not None or process_providers.meter_provider() is not None
+        )
 
 
 def heard() -> Recorder | None:

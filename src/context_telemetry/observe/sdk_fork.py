@@ -12,9 +12,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import opentelemetry.metrics._internal as _metrics_globals
-
 from context_telemetry.conventions import names
+from context_telemetry.observe import process_providers
 
 _LOCK, _RLOCK = type(threading.Lock()), type(threading.RLock())
 _SDK = "opentelemetry.sdk."
@@ -28,7 +27,7 @@ def renew(provider: Any) -> None:
     It takes 15 us for each series that the provider has, the host's own too. A provider that wraps the SDK's is not
     looked into.
     """
-    provider = _metrics_globals._METER_PROVIDER if provider is None else provider
+    provider = process_providers.meter_provider() if provider is None else provider
     waiting, seen = [provider], set()
     plain: dict[type, bool] = {}
     while waiting:

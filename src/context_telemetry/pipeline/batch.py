@@ -7,6 +7,7 @@ is counted.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
@@ -26,6 +27,9 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from context_telemetry.observe import failsafe
 from context_telemetry.observe.fork import renew_in_child
+
+# Seconds; enough for a thread that waits for the interpreter to get it. By itself it is handed over every 5 ms.
+_PAUSE = 0.001
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -75,7 +79,11 @@ _WORK = _Request()
 
 
 class Batcher(Generic[Item]):
-    """One queue, one thread, one exporter. ``export`` says whether it succeeded; it may raise."""
+    """One queue, one thread, one exporter. ``export`` says whether it succeeded; it may raise.
+
+    ``piece`` is how many items at a time are exported, with pauses for the host in between, while nobody waits,
+    there is no crowd, and the pauses have not taken half the delay yet; None: whole batches always.
+    """
 
     def __init__(
         self,
@@ -83,8 +91,11 @@ class Batcher(Generic[Item]):
         limits: BatchLimits,
         export: Callable[[Sequence[Item]], bool],
         close: Callable[[], Any],
+        piece: int | None = None,
     ) -> None:
         self._place, self._limits, self._export, self._close = place, limits, export, close
+        self._piece = limits.batch if piece is None else min(piece, limits.batch)
+        self._crowd = min(2 * limits.batch, limits.queue // 2)
         self._closed = False
         self._begin()
         # At once, because an interpreter that is shutting down starts no threads.
@@ -97,6 +108,7 @@ class Batcher(Generic[Item]):
         self._wake: queue.SimpleQueue[_Request] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._awaited: deque[threading.Event] = deque()
         self._awake = self._hurried = False
 
     def add(self, item: Item) -> None:
@@ -119,11 +131,12 @@ class Batcher(Generic[Item]):
     def ask(self, *, last: bool = False) -> threading.Event:
         """Export what is queued, then close if this is the ``last`` request; the event is set when done."""
         done = threading.Event()
-        if self._thread is None or self._closed:
+        was_closed, self._closed = self._closed, self._closed or last
+        if self._thread is None or was_closed:
             done.set()
         else:
+            self._awaited.append(done)
             self._wake.put(_Request(done, last))
-        self._closed = self._closed or last
         return done
 
     def _ensure_thread(self) -> None:
@@ -145,26 +158,38 @@ class Batcher(Generic[Item]):
                 if request.last:
                     self._finish()
                 if request.done is not None:
+                    self._awaited.popleft()  # whichever it is: it is their number that tells
                     request.done.set()
 
     def _gather(self) -> _Request:
         """Let a batch gather until somebody is in a hurry."""
-        try:
-            return self._wake.get(timeout=self._limits.delay)
-        except queue.Empty:
-            return _WORK
+        request, until = _WORK, time.monotonic() + self._limits.delay
+        with contextlib.suppress(queue.Empty):
+            while request is _WORK and not self._hurried:
+                request = self._wake.get(timeout=max(0.0, until - time.monotonic()))
+        return request
 
     def _drain(self) -> None:
-        while self._queue:
-            batch = [self._queue.popleft() for _ in range(min(self._limits.batch, len(self._queue)))]
-            try:
-                why = "" if self._export(batch) else "its exporter failed"
-            except OSError as error:
-                why = (error.strerror or type(error).__name__).lower()
-            except Exception as error:
-                why = type(error).__name__
-            if why:
-                failsafe.dropped(self._place, len(batch), why)
+        left = len(self._queue)  # what comes meanwhile gathers for the next time
+        # Where threads of the host keep the interpreter, each pause takes its 5 ms from every one of them.
+        until = time.monotonic() + self._limits.delay / 2
+        while self._queue and (left > 0 or self._closed):
+            is_calm = not self._awaited and len(self._queue) <= self._crowd and time.monotonic() < until
+            size = min(self._piece if is_calm else self._limits.batch, len(self._queue))
+            self._export_counted([self._queue.popleft() for _ in range(size)])
+            left -= size
+            if is_calm and left > 0 and self._piece < self._limits.batch:
+                time.sleep(_PAUSE)
+
+    def _export_counted(self, batch: Sequence[Item]) -> None:
+        try:
+            why = "" if self._export(batch) else "its exporter failed"
+        except OSError as error:
+            why = (error.strerror or type(error).__name__).lower()
+        except Exception as error:
+            why = type(error).__name__
+        if why:
+            failsafe.dropped(self._place, len(batch), why)
 
     def _finish(self) -> None:
         try:
@@ -197,16 +222,21 @@ def one_by_one(make: Callable[[Item], Made], batch: Sequence[Item], place: str) 
 class BatchedSpans(SpanProcessor):
     """Feeds a `Batcher` with what ends sampled.
 
-    ``assemble`` makes a span for export of whatever is put into the batcher, in its thread.
+    ``assemble`` makes a span for export of whatever is put into the batcher, in its thread. ``piece`` is the
+    `Batcher`'s.
     """
 
     def __init__(
-        self, exporter: SpanExporter, limits: BatchLimits, assemble: Callable[[Any], ReadableSpan]
+        self,
+        exporter: SpanExporter,
+        limits: BatchLimits,
+        assemble: Callable[[Any], ReadableSpan],
+        piece: int | None = None,
     ) -> None:
         def export(spans: Sequence[Any]) -> bool:
             return exporter.export(one_by_one(assemble, spans, "spans")) is SpanExportResult.SUCCESS
 
-        self.batcher: Batcher[Any] = Batcher("spans", limits, export, exporter.shutdown)
+        self.batcher: Batcher[Any] = Batcher("spans", limits, export, exporter.shutdown, piece)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         pass
@@ -224,13 +254,13 @@ class BatchedSpans(SpanProcessor):
 
 
 class BatchedLogs(LogRecordProcessor):
-    """Feeds a `Batcher` with every log record."""
+    """Feeds a `Batcher` with every log record. ``piece`` is the `Batcher`'s."""
 
-    def __init__(self, exporter: LogRecordExporter, limits: BatchLimits) -> None:
+    def __init__(self, exporter: LogRecordExporter, limits: BatchLimits, piece: int | None = None) -> None:
         def export(records: Sequence[ReadableLogRecord]) -> bool:
             return exporter.export(records) is LogRecordExportResult.SUCCESS
 
-        self.batcher: Batcher[ReadableLogRecord] = Batcher("logs", limits, export, exporter.shutdown)
+        self.batcher: Batcher[ReadableLogRecord] = Batcher("logs", limits, export, exporter.shutdown, piece)
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
         self.batcher.add(

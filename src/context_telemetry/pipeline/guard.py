@@ -153,11 +153,15 @@ _open_keys: set[str] = set()
 
 
 def is_harmless(given: Mapping[str, Any]) -> bool:
-    """Whether attributes can be told at a look to have no content: numbers, and short words, looked at once."""
+    """Whether there are only numbers, short words (each judged once) and tuples of them: no content at a look."""
     for key, value in given.items():
         if type(value) is str:
             if value not in _harmless and text(value) not in _harmless:
                 return False
+        elif type(value) is tuple:  # reasons and layers
+            for word in value:
+                if type(word) is not str or (word not in _harmless and text(word) not in _harmless):
+                    return False
         elif type(value) not in _NUMBERS:
             return False
         if key not in _open_keys:

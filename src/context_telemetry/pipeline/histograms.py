@@ -26,14 +26,16 @@ from opentelemetry.sdk.metrics.export import Histogram as HistogramData
 from opentelemetry.sdk.metrics.export import Metric as MetricData
 from opentelemetry.sdk.metrics.view import DefaultAggregation, ExplicitBucketHistogramAggregation
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Span, SpanContext
+from opentelemetry.trace import SpanContext
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
 from context_telemetry.conventions.metric import Metric
 from context_telemetry.observe.fork import renew_in_child
 from context_telemetry.observe.points import RecordValue
+from context_telemetry.pipeline.components import EXEMPLAR_FILTER
 
+_TRACE_BASED = "trace_based"  # the filter that these histograms have, and the SDK's default
 _MOST_SERIES = 2_000  # the SDK's limit for one instrument
 _OVERFLOW: Mapping[str, AttributeValue] = {"otel.metric.overflow": True}
 _TOGETHER = 1_024  # values of one series that are added up at a time
@@ -174,7 +176,7 @@ class Histograms:
                 stream = self._streams[key] = _Stream(metric, labels, series)
         values, append = stream.values, stream.values.append
 
-        def record(value: float, exemplar: Span | None, at: int) -> None:
+        def record(value: float, exemplar: SpanContext | None, at: int) -> None:
             if exemplar is not None:
                 self._show(stream, value, exemplar, at)
                 return
@@ -185,11 +187,10 @@ class Histograms:
 
         return record
 
-    def _show(self, stream: _Stream, value: float, exemplar: Span, at: int) -> None:
-        context = exemplar.get_span_context()
+    def _show(self, stream: _Stream, value: float, exemplar: SpanContext, at: int) -> None:
         with self._lock:  # no collection may come in between: it would have the one without the other
             stream.values.append(value)
-            stream.point_at(value, context, at)
+            stream.point_at(value, exemplar, at)
 
     def attach(self, provider: MeterProvider, readers: Sequence[MetricReader]) -> None:
         """Put these histograms into all that ``readers`` of ``provider`` collect. Raises AttributeError for a new SDK.
@@ -225,23 +226,23 @@ class Histograms:
         return both
 
 
-def why_not(readers: Sequence[MetricReader]) -> str | None:
-    """Why the SDK's own histograms are needed for these readers, as a recorder's `fallbacks` say it; None: not."""
-    if os.environ.get("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based").strip().lower() != "trace_based":
+def why_not(provider: MeterProvider, readers: Sequence[MetricReader]) -> str | None:
+    """Why ``readers`` of ``provider`` need the SDK's own histograms, as a recorder's `fallbacks` say it; None: not."""
+    if os.environ.get(EXEMPLAR_FILTER, _TRACE_BASED) != _TRACE_BASED:
         return "exemplar_filter"
-    for reader in readers:
-        if not hasattr(reader, "_set_collect_callback") or not hasattr(reader, "_collect"):
-            return "unknown_sdk"
-        try:
+    try:
+        _ = provider._sdk_config.resource  # looked at when nothing but ours is collected
+        for reader in readers:
+            _ = reader._collect, reader._set_collect_callback, _of(reader._instrument_class_temporality)
             aggregation = _of(reader._instrument_class_aggregation)
-            _of(reader._instrument_class_temporality)
-        except (AttributeError, KeyError):
-            return "unknown_sdk"
-        known = isinstance(aggregation, DefaultAggregation) or (
-            isinstance(aggregation, ExplicitBucketHistogramAggregation) and aggregation._boundaries is None
-        )
-        if not known:
-            return "aggregation"
+            known = isinstance(aggregation, DefaultAggregation) or (
+                isinstance(aggregation, ExplicitBucketHistogramAggregation)
+                and aggregation._boundaries is None
+            )
+            if not known:
+                return "aggregation"
+    except (AttributeError, KeyError):
+        return "unknown_sdk"
     return None
 
 

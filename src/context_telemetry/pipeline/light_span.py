@@ -31,13 +31,12 @@ from opentelemetry.trace import (
     StatusCode,
     TraceFlags,
     TraceState,
-    get_current_span,
     set_span_in_context,
 )
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from context_telemetry.conventions import names
-from context_telemetry.observe.fork import before_fork, renew_in_child
+from context_telemetry.observe.fork import renew_in_child
 from context_telemetry.observe.opentelemetry_recorder import ERROR
 from context_telemetry.pipeline import guard
 
@@ -63,8 +62,6 @@ def _renew() -> None:
 
 
 renew_in_child(_renew)
-# Who it is is not to be made up twice, in a parent and in its child.
-before_fork(lambda: get_current_span().get_span_context())
 
 
 class Maker(Protocol):

@@ -1,6 +1,7 @@
 """The recorder of a pipeline that is ours: a light span and an append on the caller's path, the rest in our threads.
 
-What cannot be ours (a neighbour's span processor, the SDK's metrics of spans) makes it step back to the SDK's spans.
+What cannot be ours (a neighbour's span processor, the SDK's metrics of spans, an id generator that the operator has
+named) makes it step back to the SDK's spans.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
 from context_telemetry.observe import failsafe, worker
-from context_telemetry.observe.dropped_spans import sdk_counts_spans
+from context_telemetry.observe.dropped_spans import drops_below_dropped, sdk_counts_spans
 from context_telemetry.observe.opentelemetry_recorder import QUICK_NS, OpenTelemetryRecorder
 from context_telemetry.observe.operation import SPAN_KEY
 from context_telemetry.observe.points import Entry, Points
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from context_telemetry.observe.operation import Operation
     from context_telemetry.pipeline.batch import Batcher
+    from context_telemetry.pipeline.components import Components
 
 
 class OwnedRecorder(OpenTelemetryRecorder):
@@ -62,6 +64,7 @@ class OwnedRecorder(OpenTelemetryRecorder):
         self._add = [batcher.add for batcher in batchers]
         self._late: list[SpanProcessor] = []
         self._sampler: Sampler | None = None if tracers.sampler is ALWAYS_ON else tracers.sampler
+        self._drops_below_dropped = drops_below_dropped(tracers.sampler)
         self._decided = decided
         self.assemble: Callable[[LightSpan], ReadableSpan] = assembly
         self._light_points = points if points is not None and points.unpacks else None
@@ -90,7 +93,7 @@ class OwnedRecorder(OpenTelemetryRecorder):
                 self._begin_below(span, above.get_span_context())
         if self._sampler is None:
             return span
-        if self._sampler is ALWAYS_OFF:
+        if self._sampler is ALWAYS_OFF or (self._drops_below_dropped and _is_below_dropped(span)):
             span.flags, span.op = span.flags & ~SAMPLED, None
             return span
         return self._sampled(self._sampler, span, op, parent)
@@ -136,7 +139,7 @@ class OwnedRecorder(OpenTelemetryRecorder):
         if self._light_points is not None:
             self._light_points.count_later(span)
         else:
-            self.count(op, span, span.ended_ns)
+            self.count(op, span if is_recorded else None, span.ended_ns)
         if is_recorded and self._late:
             self._show_late(span)
 
@@ -148,12 +151,20 @@ class OwnedRecorder(OpenTelemetryRecorder):
                 failsafe.caught("recorder.processor", error)
 
 
+def _is_below_dropped(span: LightSpan) -> bool:
+    above = span.above
+    if above is None:
+        return False
+    return not (above.flags if isinstance(above, LightSpan) else above.trace_flags) & SAMPLED
+
+
 def unpack(item: LightSpan | Entry) -> Entry:
     """What `Points` counts of an ended light span, by the base's rule; of any other span it was given the entry."""
     if type(item) is not LightSpan:
         return cast("Entry", item)
     took = item.ended_ns - item.began_ns
-    exemplar = item if took >= QUICK_NS or item.told.get(names.DATAFACE_OUTCOME) != "ok" else None
+    is_shown = item.flags & SAMPLED and (took >= QUICK_NS or item.told.get(names.DATAFACE_OUTCOME) != "ok")
+    exemplar = item.get_span_context() if is_shown else None
     return None, item.told, took / 1e9, exemplar, item.ended_ns
 
 
@@ -181,14 +192,24 @@ class OwnedMeterProvider(MeterProvider):
         super().add_metric_reader(metric_reader)
         if self.histograms is not None and self.points is not None:
             self.points.take_over()  # what came before it is not for it
-            if histograms.why_not([metric_reader]) is None:
+            if histograms.why_not(self, [metric_reader]) is None:
                 self.histograms.attach(self, [metric_reader])
             else:
                 failsafe.warn("a metric reader was added that cannot be given the histograms of this library")
 
 
-def why_not() -> str | None:
-    """Why the SDK's own spans are needed, as `fallbacks` say it; None where nobody could tell the difference."""
-    if sdk_counts_spans():
-        return "sdk_metrics"
-    return None
+def why_not(chosen: Components) -> tuple[str, ...]:
+    """Why the SDK's own spans are needed, as `fallbacks` say it; empty where nobody could tell the difference."""
+    reasons = {
+        "sdk_metrics": sdk_counts_spans(),
+        "id_generator": chosen.id_generator is not None,
+        "configurator": "tracer" in chosen.configurators,
+    }
+    return tuple(reason for reason, is_so in reasons.items() if is_so)
+
+
+def why_not_histograms(
+    chosen: Components, provider: MeterProvider, readers: Sequence[MetricReader]
+) -> str | None:
+    """Why the SDK's own histograms are needed, likewise; None: not."""
+    return "configurator" if "meter" in chosen.configurators else histograms.why_not(provider, readers)

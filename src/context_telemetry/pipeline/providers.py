@@ -11,12 +11,12 @@ import importlib.metadata
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from context_telemetry.conventions import names
-from context_telemetry.observe import failsafe
+from context_telemetry.observe import failsafe, process_providers
 from context_telemetry.pipeline.destination import FILES, Destination, Mode, destination, local
 
 if TYPE_CHECKING:
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from context_telemetry.observe.points import Points
     from context_telemetry.observe.recorder import Recorder
     from context_telemetry.pipeline.batch import Batcher
+    from context_telemetry.pipeline.components import Components
     from context_telemetry.settings import Settings
 
+_METRIC_INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
 # The SDK's minute loses everything of a short-lived server.
 _METRIC_INTERVAL_MS = 10_000.0
 
@@ -102,8 +104,7 @@ def start(root: Path, settings: Settings, *, set_global: bool, name: str | None 
     each where the host has not set one. Nothing is written before something is recorded.
     """
     where = destination()
-    for problem in where.problems:
-        failsafe.misused(f"settings: {problem}", problem)
+    _say(where.problems)
     exporters = _load(where)
     if where.mode == "otlp" and not any(exporters.values()):  # what was asked for cannot be had
         where = local()
@@ -122,39 +123,44 @@ def assemble(
     """`start` with exporters (for metrics also readers) that are made already, by signal."""
     from opentelemetry.metrics import NoOpMeterProvider
     from opentelemetry.sdk._logs import LoggerProvider
-    from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
     from context_telemetry.pipeline.batch import BatchedLogs, BatchedSpans, BatchLimits
-    from context_telemetry.pipeline.files import FileLogExporter, FileSpanExporter, Folder
+    from context_telemetry.pipeline.components import components
     from context_telemetry.pipeline.guard import GuardedLogExporter, GuardedSpanExporter
     from context_telemetry.pipeline.light_span import Assembly, DecidedSpans
     from context_telemetry.pipeline.owned import OwnedRecorder, OwnedTracerProvider, why_not
     from context_telemetry.settings import project_folder
 
-    spans, logs, folder = list(exporters["traces"]), list(exporters["logs"]), None
+    spans, logs, folder, piece = list(exporters["traces"]), list(exporters["logs"]), None, None
     if where.mode == "files":
-        folder = Folder(project_folder(settings.state_dir, root), settings.retention)
+        from context_telemetry.pipeline.files import PIECE, FileLogExporter, FileSpanExporter, Folder
+
+        folder, piece = Folder(project_folder(settings.state_dir, root), settings.retention), PIECE
         spans = [FileSpanExporter(folder)] if where.exporters["traces"] else []
         logs = [FileLogExporter(folder)] if where.exporters["logs"] else []
     if not settings.content:
         spans = [GuardedSpanExporter(exporter) for exporter in spans]
         logs = [GuardedLogExporter(exporter) for exporter in logs]
 
+    chosen = components()
+    _say(chosen.problems)
     resource = _resource(name or root.name)
     meters, points, costlier = None, None, None
     if where.mode == "otlp":
-        meters, points, costlier = _metering(resource, exporters["metrics"])
+        meters, points, costlier = _metering(resource, exporters["metrics"], chosen)
     # Ends are `shutdown`'s; nobody's meters are asked for, because asking the global ones may make some.
     tracers = OwnedTracerProvider(
-        # Whatever a client's traceparent says, unless the operator says otherwise.
-        sampler=None if os.environ.get("OTEL_TRACES_SAMPLER") else ALWAYS_ON,
-        resource=resource,
+        chosen.sampler,  # None: the SDK reads the variable by itself
+        resource,
         shutdown_on_exit=False,
+        id_generator=chosen.id_generator,
         meter_provider=meters or NoOpMeterProvider(),
     )
     loggers = LoggerProvider(resource, shutdown_on_exit=False, meter_provider=meters or NoOpMeterProvider())
+    chosen.configure("tracer", tracers)
+    chosen.configure("logger", loggers)
     assembly = Assembly(tracers)
-    processors = [BatchedSpans(each, BatchLimits.from_environ("OTEL_BSP"), assembly) for each in spans]
+    processors = [BatchedSpans(each, BatchLimits.from_environ("OTEL_BSP"), assembly, piece) for each in spans]
     for processor in processors:
         tracers.add_span_processor(processor)
     decided = DecidedSpans(resource, processors)
@@ -163,16 +169,21 @@ def assemble(
     tracers.recorder = recorder
     if costlier is not None:
         recorder.fell_back(costlier)
-    if (reason := why_not()) is not None:
+    for reason in why_not(chosen):
         recorder.step_back(reason)
     for exporter in logs:
-        batched_logs = BatchedLogs(exporter, BatchLimits.from_environ("OTEL_BLRP"))
+        batched_logs = BatchedLogs(exporter, BatchLimits.from_environ("OTEL_BLRP"), piece)
         loggers.add_log_record_processor(batched_logs)
         batchers.append(batched_logs.batcher)
     _renew_after_fork(tracers, decided.provider, meters, loggers)
     if set_global:
         _set_global(tracers, meters, loggers)
     return Pipeline(where.mode, folder.path if folder else None, recorder, tracers, meters, loggers, batchers)
+
+
+def _say(problems: Iterable[str]) -> None:
+    for problem in problems:
+        failsafe.misused(f"settings: {problem}", problem)
 
 
 def _load(where: Destination) -> dict[str, list[Any]]:
@@ -186,44 +197,83 @@ def _load(where: Destination) -> dict[str, list[Any]]:
                 (point, *_) = importlib.metadata.entry_points(
                     group=f"opentelemetry_{signal}_exporter", name=name
                 )
-                made[signal].append(point.load()())
+                made[signal].append(_of_each_process(point.load()))
             except Exception as error:
                 failsafe.caught(f"exporter {name} for {signal}", error)
     return made
 
 
+class _OfEachProcess:
+    """An exporter that a forked child makes anew: on its parent's connections it would write between their requests."""
+
+    def __init__(self, make: Callable[[], Any], made: Any) -> None:
+        self._make, self._made, self._process = make, made, os.getpid()
+        self._of_parents: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if self._process != os.getpid():
+            # Kept: to free its connections would be to ask for locks that nobody lets go of here.
+            self._of_parents.append(self._made)
+            self._made, self._process = self._make(), os.getpid()
+        return getattr(self._made, name)
+
+
+def _of_each_process(make: Callable[[], Any]) -> Any:
+    from opentelemetry.sdk.metrics.export import MetricReader
+
+    made = make()
+    return made if isinstance(made, MetricReader) else _OfEachProcess(make, made)
+
+
 def _metering(
-    resource: Resource, exporters: Sequence[Any]
+    resource: Resource, exporters: Sequence[Any], chosen: Components
 ) -> tuple[MeterProvider | None, Points | None, str | None]:
     """The provider for ``exporters``, what counts calls for it, and why the SDK's histograms do, if they do."""
-    from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
-
     from context_telemetry.observe.points import Points
-    from context_telemetry.pipeline.histograms import Histograms, why_not
-    from context_telemetry.pipeline.owned import OwnedMeterProvider, unpack
+    from context_telemetry.pipeline.histograms import Histograms
+    from context_telemetry.pipeline.owned import OwnedMeterProvider, unpack, why_not_histograms
 
-    interval = None if os.environ.get("OTEL_METRIC_EXPORT_INTERVAL") else _METRIC_INTERVAL_MS
-
-    def reader(each: Any) -> MetricReader:
-        if isinstance(each, MetricReader):
-            return each
-        return PeriodicExportingMetricReader(each, export_interval_millis=interval)
-
-    try:
-        readers = [reader(each) for each in exporters]
-    except ValueError as error:  # an interval that is none
-        failsafe.caught("exporter for metrics", error)
-        return None, None, None
+    readers = _readers(exporters)
     if not readers:
         return None, None, None
     provider = OwnedMeterProvider(readers, resource, shutdown_on_exit=False)
-    reason = why_not(readers)
+    chosen.configure("meter", provider)
+    reason = why_not_histograms(chosen, provider, readers)
     if reason is None:
         provider.histograms = histograms = Histograms()
         histograms.attach(provider, readers)
         provider.points = Points(provider, histograms.series, unpack)
         return provider, provider.points, None
     return provider, Points(provider), reason
+
+
+def _readers(exporters: Sequence[Any]) -> list[MetricReader]:
+    """What collects for ``exporters``; empty where a variable has a value that the SDK raises for, which is said."""
+    from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+
+    from context_telemetry.pipeline.components import why_no_metrics
+
+    if not exporters:
+        return []
+    interval = None if os.environ.get(_METRIC_INTERVAL) else _METRIC_INTERVAL_MS
+    readers: list[MetricReader] = []
+    # Before a reader is made: one that no provider takes has a thread that warns for ever.
+    problem = why_no_metrics()
+    try:
+        for each in () if problem else exporters:
+            is_reader = isinstance(each, MetricReader)
+            readers.append(each if is_reader else PeriodicExportingMetricReader(each, interval))
+    except ValueError:
+        problem = (
+            f"{_METRIC_INTERVAL}={os.environ.get(_METRIC_INTERVAL)} is no interval: there are no metrics"
+        )
+    if not problem:
+        return readers
+    _say([problem])
+    for each in (*readers, *exporters[len(readers) :]):
+        with contextlib.suppress(Exception):
+            each.shutdown()
+    return []
 
 
 def _resource(namespace: str) -> Resource:
@@ -264,21 +314,16 @@ def _renew_after_fork(*providers: Any) -> None:
 
 
 def host_has_providers() -> bool:
-    """Whether this process has providers already. The globals are read because asking for one may make it."""
-    from opentelemetry import trace
-    from opentelemetry.metrics import _internal as metrics
-
-    return trace._TRACER_PROVIDER is not None or metrics._METER_PROVIDER is not None
+    """Whether this process has providers already."""
+    return process_providers.tracer_provider() is not None or process_providers.meter_provider() is not None
 
 
 def _set_global(tracers: TracerProvider, meters: MeterProvider | None, loggers: LoggerProvider) -> None:
-    from opentelemetry import trace
-    from opentelemetry._logs import _internal as logs
-    from opentelemetry.metrics import _internal as metrics
+    from opentelemetry import _logs, metrics, trace
 
-    if trace._TRACER_PROVIDER is None:
+    if process_providers.tracer_provider() is None:
         trace.set_tracer_provider(tracers)
-    if meters is not None and metrics._METER_PROVIDER is None:
+    if meters is not None and process_providers.meter_provider() is None:
         metrics.set_meter_provider(meters)
-    if logs._LOGGER_PROVIDER is None:
-        logs.set_logger_provider(loggers)
+    if process_providers.logger_provider() is None:
+        _logs.set_logger_provider(loggers)

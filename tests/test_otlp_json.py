@@ -1,0 +1,251 @@
+"""Spans as OTLP JSON text: the same as the official encoder's, which is the referee, and not by way of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.exporter.otlp.json.common.trace_encoder import encode_spans
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+
+from context_telemetry.observe import failsafe
+from context_telemetry.pipeline import guard, otlp_json
+
+_TEXTS = (
+    "",
+    "ok",
+    "ünïcode ☃ 😀",
+    'quotes " and \\',
+    "lines\nand\x00\x7f\u2028",
+    "\ud83d alone \udc00",
+    "x" * 300,
+)
+_INTS = (0, 1, -1, 255, 2**31, 2**53 + 1, 2**63 - 1, -(2**63), 2**200)
+_FLOATS = (0.0, -0.0, 1.0, 0.1, 1e-7, 1e16, 1e300, -2.5, 5e-324, math.nan, math.inf, -math.inf)
+_MOMENT = 1_700_000_000_000_000_000
+
+
+class _Generated:
+    """Spans with anything in them that a span can have. Equal seeds make equal spans."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.resources = [Resource({"service.name": f"s{n}", "n": n}, "" if n else "u") for n in range(2)]
+        self.resources.append(Resource({"service.name": "s0", "n": 0}, "u"))  # equal to the first
+        self.scopes = [
+            None,
+            InstrumentationScope("a", "1", "https://example.org/schema", {"x": (1, 2)}),
+            InstrumentationScope("a", "1", "https://example.org/schema", {"x": (1, 2)}),
+            InstrumentationScope("b"),
+        ]
+
+    def maybe(self, value: Callable[[], Any], otherwise: Any, odds: float = 0.3) -> Any:
+        return value() if self.random.random() < odds else otherwise
+
+    def plain(self) -> Any:
+        kinds: Sequence[Sequence[Any]] = (_TEXTS, _INTS, _FLOATS, (True, False))
+        return self.random.choice(self.random.choice(kinds))
+
+    def value(self, depth: int = 2) -> Any:
+        return self.random.choice(
+            (
+                self.plain,
+                self.plain,
+                self.plain,
+                lambda: tuple(self.plain() for _ in range(self.random.randrange(4))),
+                lambda: self.random.choice((None, b"", b"\x00\xff", [1, "a"], bytearray(b"ab"), range(3))),
+                lambda: self.nested(depth),
+            )
+        )()
+
+    def nested(self, depth: int) -> Any:
+        if not depth:
+            return self.plain()
+        below = [self.value(depth - 1) for _ in range(self.random.randrange(4))]
+        return self.random.choice((below, tuple(below), {f"k{n}": each for n, each in enumerate(below)}))
+
+    def attributes(self) -> Mapping[str, Any] | None:
+        simple = self.random.random() < 0.5
+        keys = [
+            self.random.choice(("dataface.outcome", "n", 'k"\u2028', "ä", ""))
+            for _ in range(self.random.randrange(5))
+        ]
+        given = {key: self.plain() if simple else self.value() for key in keys}
+        return self.random.choice((given, given, None, BoundedAttributes(2, given, max_value_len=5)))
+
+    def context(self) -> SpanContext:
+        state = self.random.choice((TraceState(), TraceState([("a", "1"), ("b@c", '"2"')])))
+        ids = self.random.choice(
+            ((1, 1), (2**128 - 1, 2**64 - 1), (0, 0), (self.random.getrandbits(127), 77))
+        )
+        return SpanContext(*ids, self.random.random() < 0.5, TraceFlags(self.random.randrange(4)), state)
+
+    def event(self) -> Event:
+        name = self.random.choice(("exception", 'e"', ""))
+        return Event(name, self.attributes(), self.random.choice((_MOMENT, _MOMENT, 0)))
+
+    def span(self) -> ReadableSpan:
+        code = self.random.choice(list(StatusCode))
+        text = self.maybe(lambda: self.random.choice(_TEXTS), None) if code is StatusCode.ERROR else None
+        return ReadableSpan(
+            self.maybe(lambda: self.random.choice(_TEXTS), "catalog.resolve"),
+            self.maybe(lambda: None, self.context(), 0.05),
+            self.maybe(self.context, None, 0.6),
+            self.random.choice(self.resources),
+            self.attributes(),
+            [self.event() for _ in range(self.maybe(lambda: 2, 0))],
+            [Link(self.context(), self.attributes()) for _ in range(self.maybe(lambda: 2, 0))],
+            self.random.choice(list(SpanKind)),
+            None,
+            Status(code, text),
+            self.maybe(lambda: self.random.choice((0, None)), _MOMENT, 0.05),
+            self.maybe(lambda: self.random.choice((0, None)), _MOMENT + 1, 0.05),
+            self.random.choice(self.scopes),
+        )
+
+
+def _read(text: str) -> str:
+    """What it says, whatever the order of its keys; 1 is not True and not 1.0."""
+    return json.dumps(json.loads(text), sort_keys=True, indent=1)
+
+
+def _official(spans: Sequence[ReadableSpan]) -> str:
+    return _read(json.dumps(encode_spans(spans).to_dict()))
+
+
+@pytest.fixture
+def sent_on(monkeypatch: pytest.MonkeyPatch) -> list[ReadableSpan]:
+    """The spans that went to the official encoder. What is asked of it for a resource and its scope has no name."""
+    asked: list[ReadableSpan] = []
+
+    def encode(spans: Sequence[ReadableSpan]) -> Any:
+        asked.extend(span for span in spans if span.name)
+        return encode_spans(spans)
+
+    monkeypatch.setattr(otlp_json, "encode_spans", encode)
+    return asked
+
+
+def _simple(made: type[ReadableSpan] = ReadableSpan, **options: Any) -> ReadableSpan:
+    """A span that has what every span has."""
+    given: dict[str, Any] = {
+        "context": SpanContext(7, 8, False),
+        "start_time": _MOMENT,
+        "end_time": _MOMENT + 5,
+    }
+    return made("s", **given | options)
+
+
+def _recorded(provider: TracerProvider, *, scope: str = "neighbour") -> list[ReadableSpan]:
+    """What the SDK makes of calls with all that a span has."""
+    kept = InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    tracer = provider.get_tracer(scope, "1.2", "https://example.org/schema", {"is": "ours"})
+    with tracer.start_as_current_span(
+        "entry", kind=SpanKind.SERVER, attributes={"http.route": "/x", "n": 3}
+    ) as entry:
+        entry.add_event("seen", {"at": 0.5})
+        link = Link(entry.get_span_context(), {"why": "follows"})
+        with tracer.start_as_current_span("inner", links=[link], kind=SpanKind.CLIENT) as inner:
+            inner.set_attributes(
+                {f"key {number}": number for number in range(9)} | {"list": ["a", "b"], "yes": True}
+            )
+            inner.set_status(Status(StatusCode.ERROR, "it failed"))
+        with pytest.raises(ValueError, match="bad"), tracer.start_as_current_span("raises"):
+            raise ValueError("bad \ud800")
+    return list(kept.get_finished_spans())
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_a_span_has_is_written_as_the_official_encoder_writes_it(seed: int) -> None:
+    generated = _Generated(seed)
+    for count in (1, 2, 60):
+        spans = [generated.span() for _ in range(count)]
+        text = otlp_json.request(spans)
+        assert _read(text) == _official(spans)
+        assert text.isascii()
+        assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        SpanLimits(),
+        SpanLimits(
+            max_attributes=2, max_events=0, max_links=0, max_event_attributes=0, max_attribute_length=2
+        ),
+    ],
+)
+def test_spans_of_the_sdk_are_written_here_with_what_their_limits_dropped(
+    limits: SpanLimits, sent_on: list[ReadableSpan]
+) -> None:
+    spans = _recorded(TracerProvider(span_limits=limits, resource=Resource({"service.name": "s", "pid": 1})))
+    for given in (spans, [guard.span(span) for span in spans]):
+        assert _read(otlp_json.request(given)) == _official(given)
+    assert sent_on == []
+
+
+def test_a_span_that_the_guard_knows_to_be_harmless_is_written_here(sent_on: list[ReadableSpan]) -> None:
+    told = {"dataface.outcome": "ok", "dataface.entry": True, "dataface.payload.size": 208, "age": 1.5}
+    spans = [
+        _simple(guard.Harmless, parent=parent, attributes=told, kind=kind, status=Status(code))
+        for parent in (None, SpanContext(7, 9, True))
+        for kind in SpanKind
+        for code in StatusCode
+    ]
+    assert _read(otlp_json.request(spans)) == _official(spans)
+    assert sent_on == []
+
+
+def test_equal_attributes_of_another_type_are_not_taken_for_each_other() -> None:
+    spans = [_simple(attributes={"a": value}) for value in (True, 1, 1.0, "1", False, 0, 0.0, "", True, 1)]
+    assert _read(otlp_json.request(spans)) == _official(spans)
+
+
+def test_more_words_resources_and_scopes_than_are_kept_are_written_all_the_same() -> None:
+    many = otlp_json._MOST_HEADS + 10
+    for turn in range(2):
+        spans = [
+            _simple(
+                resource=Resource({"turn": turn, "n": number}),
+                attributes={f"{turn} {number} {each}": "w" for each in range(20)},
+                instrumentation_scope=InstrumentationScope(str(number)),
+            )
+            for number in range(many)
+        ]
+        assert _read(otlp_json.request(spans)) == _official(spans)
+        assert len(otlp_json._words) <= otlp_json._MOST_WORDS
+        assert len(otlp_json._heads) <= otlp_json._MOST_HEADS
+
+
+_ENDLESS = {"n": 10**5_000}  # more digits than Python makes text of
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"attributes": _ENDLESS},
+        {"resource": Resource(_ENDLESS)},
+        {"instrumentation_scope": InstrumentationScope("bad", attributes=_ENDLESS)},
+        {"context": SpanContext(2**130, 8, False)},
+        {"parent": SpanContext(7, 2**70, False)},
+        {"links": [Link(SpanContext(7, 2**70, False))]},
+    ],
+    ids=lambda bad: next(iter(bad)),
+)
+def test_a_span_that_nobody_can_encode_is_counted_and_the_others_written(bad: dict[str, Any]) -> None:
+    before = failsafe.drops().get("spans", 0)
+    spans = _recorded(TracerProvider())
+    for count in (1, 2):  # its resource and scope are not taken for known the second time
+        assert _read(otlp_json.request([spans[0], _simple(**bad), *spans[1:]])) == _official(spans)
+        assert failsafe.drops()["spans"] == before + count
