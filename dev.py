@@ -197,6 +197,12 @@ def oldest(arguments: list[str]) -> int:
     return OLDEST.run("-m", "pytest", "tests/soundness", "tests/test_observe.py", *arguments)
 
 
+def soundness(arguments: list[str]) -> int:
+    """Whether the recorders are sound, and the table of what was counted in docs/soundness.md."""
+    WORK.prepare()
+    return WORK.run("-m", "tests.soundness", *arguments)
+
+
 def stack(arguments: list[str]) -> int:
     """The tests on the real Collector, Jaeger, Prometheus and Alertmanager, which tools/stack.py gets."""
     WORK.prepare()
@@ -234,6 +240,7 @@ TASKS = {
         contracts,
         neighbours,
         postgres,
+        soundness,
         oldest,
         on,
         python,

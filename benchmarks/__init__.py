@@ -1,4 +1,5 @@
 """What observing costs, measured against hand-written OpenTelemetry in one process: `python -m benchmarks`.
 
-Nothing here is a test: a machine that is busy makes numbers worse, never a build red.
+Read `measure` first (how), then `shapes`, `homes`, `by_hand` and `sides` (what), `equality` (whether it may be
+compared) and `calls` (the rows). A busy machine makes numbers worse and no build red: only what is far off does.
 """

@@ -3,8 +3,8 @@
 Spans go through a batch processor to an exporter that drops them, metrics to a reader in memory. What one call emits is
 counted: the others make spans, with the arguments and results of the call in them, and no metrics.
 
-`python -m benchmarks.contestants SCENE NAME PROJECT` is such a process: it answers each number of units that it is told
-with what they took.
+`python -m benchmarks.contestants SCENE NAME PROJECT` is such a process: it says what one call emits, and answers each
+number of units that it is told with what they took.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import asyncio
 import gc
 import importlib
 import importlib.util
-import json
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -23,12 +22,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from opentelemetry import metrics, trace
-from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from benchmarks import served
-from benchmarks.sides import SIDES, Exporter, Home, Hosts, Own, function
+from benchmarks.homes import Home, Hosts, Memory, Own
+from benchmarks.measure import UncollectedError
+from benchmarks.players import answer, turns
+from benchmarks.shapes import function
+from benchmarks.sides import SIDES
 from context_telemetry.conventions import names
 from context_telemetry.instrumentation import DatafaceInstrumentor
 from context_telemetry.observe import recorder
@@ -86,6 +88,7 @@ def _unprepared(server: Any) -> None:
 def _provided() -> Hosts:
     """The process's own providers."""
     hosts = Hosts("exported", keep=True)
+    assert hosts.metering is not None
     trace.set_tracer_provider(hosts.tracing)
     metrics.set_meter_provider(hosts.metering)
     return hosts
@@ -96,15 +99,44 @@ def _bare_tool() -> Prepared:
 
 
 def _tool_by_hand() -> Prepared:
-    """The server's public handler wrapped: a span as the MCP conventions have it, two histograms, a counter."""
+    """The server's public handler wrapped, and the one method of Dataface that a call goes through: what ours emits.
+
+    A span with fifteen attributes and one below it with four, three histograms and a counter. The hash over what the
+    client was given to work with is one that is known.
+    """
+    from dataface.agent_api.project_session import ProjectSession
+
     hosts = _provided()
-    tracer, meter = hosts.tracing.get_tracer("by hand"), hosts.metering.get_meter("by hand")
+    tracer, meter = hosts.tracing.get_tracer("by hand"), metrics.get_meter("by hand")
     boundaries = {metric.name: metric.boundaries for metric in names.METRICS}
-    durations, sizes = (
+    durations, inner_durations, sizes = (
         meter.create_histogram(name, explicit_bucket_boundaries_advisory=boundaries[name])
-        for name in ("mcp.server.operation.duration", "dataface.payload.size")
+        for name in ("mcp.server.operation.duration", "dataface.operation.duration", "dataface.payload.size")
     )
     served_calls = meter.create_counter("dataface.context.served")
+    known_parts = ("manifest=41f4459e39ec280b", "tool_list=95407b9124b67959")
+
+    refresh = ProjectSession.refresh
+
+    def observed_refresh(session: Any, *arguments: Any, **options: Any) -> Any:
+        began = time.perf_counter()
+        with tracer.start_as_current_span("session.refresh") as span:
+            span.set_attribute("dataface.operation.name", "session.refresh")
+            span.set_attribute("dataface.entry", False)
+            span.set_attribute("dataface.surface", "mcp")
+            result = refresh(session, *arguments, **options)
+            span.set_attribute("dataface.outcome", "ok")
+            inner_durations.record(
+                time.perf_counter() - began,
+                {
+                    "dataface.operation.name": "session.refresh",
+                    "dataface.surface": "mcp",
+                    "dataface.outcome": "ok",
+                },
+            )
+        return result
+
+    ProjectSession.refresh = observed_refresh
 
     def prepare(server: Any) -> None:
         from mcp.types import CallToolRequest
@@ -112,20 +144,53 @@ def _tool_by_hand() -> Prepared:
         handle = server.request_handlers[CallToolRequest]
 
         async def observed(request: Any) -> Any:
-            began, tool = time.perf_counter(), request.params.name
+            began, tool, context = time.perf_counter(), request.params.name, server.request_context
+            version, outcome = str(context.session.client_params.protocolVersion), "ok"
             with tracer.start_as_current_span(f"tools/call {tool}", kind=trace.SpanKind.SERVER) as span:
                 span.set_attribute("mcp.method.name", "tools/call")
+                span.set_attribute("jsonrpc.request.id", str(context.request_id))
+                span.set_attribute("mcp.protocol.version", version)
                 span.set_attribute("gen_ai.operation.name", "execute_tool")
                 span.set_attribute("gen_ai.tool.name", tool)
+                span.set_attribute("dataface.operation.name", "tool.call")
+                span.set_attribute("dataface.entry", True)
+                span.set_attribute("dataface.surface", "mcp")
+                span.set_attribute("dataface.client.name", "python_sdk")
                 result = await handle(request)
                 size = sum(len(getattr(each, "text", "").encode()) for each in result.root.content)
-                span.set_attribute("dataface.outcome", "failed" if result.root.isError else "ok")
+                if result.root.isError:
+                    outcome = "failed"
+                span.set_attribute("dataface.outcome", outcome)
                 span.set_attribute("dataface.payload.size", size)
                 span.set_attribute("dataface.payload.kind", "tool_result")
-                labels = {"mcp.method.name": "tools/call", "gen_ai.tool.name": tool}
-                durations.record(time.perf_counter() - began, labels)
-                sizes.record(size, {"dataface.payload.kind": "tool_result", "dataface.surface": "mcp"})
-                served_calls.add(1, {"dataface.surface": "mcp", "dataface.outcome": "ok"})
+                span.set_attribute("dataface.payload.limit", 262_144)
+                span.set_attribute("dataface.context.parts", known_parts)
+                span.set_attribute("dataface.context.fingerprint", "07285965db335954")
+                durations.record(
+                    time.perf_counter() - began,
+                    {
+                        "mcp.method.name": "tools/call",
+                        "gen_ai.tool.name": tool,
+                        "mcp.protocol.version": version,
+                    },
+                )
+                sizes.record(
+                    size,
+                    {
+                        "dataface.payload.kind": "tool_result",
+                        "dataface.surface": "mcp",
+                        "dataface.client.name": "python_sdk",
+                    },
+                )
+                served_calls.add(
+                    1,
+                    {
+                        "dataface.operation.name": "tool.call",
+                        "dataface.surface": "mcp",
+                        "dataface.client.name": "python_sdk",
+                        "dataface.outcome": outcome,
+                    },
+                )
             return result
 
         server.request_handlers[CallToolRequest] = observed
@@ -148,35 +213,41 @@ def _tool_owned() -> Prepared:
     return _unprepared, own
 
 
-class _LogfireHome:
-    """logfire makes the providers itself and takes a processor and a reader of ours."""
+class _Theirs:
+    """The providers are made by the contestant, which takes a processor of ours, and a reader where it has metrics."""
 
-    loses_nothing = True
+    exports = True
 
     def __init__(self) -> None:
-        import logfire
+        self.place = Memory(keep=True)
+        self.batched = BatchSpanProcessor(self.place.exporter, max_queue_size=BatchLimits.queue)
 
-        self.exporter, self.reader = Exporter(keep=True), InMemoryMetricReader()
-        self._batched = BatchSpanProcessor(self.exporter, max_queue_size=BatchLimits.queue)
-        logfire.configure(
-            send_to_logfire=False,
-            console=False,
-            additional_span_processors=[self._batched],
-            metrics=logfire.MetricsOptions(additional_readers=[self.reader]),
-        )
-
-    def collect(self) -> None:
-        self._batched.force_flush()
-        self.reader.collect()
+    def collect(self) -> bool:
+        for reader in self.place.readers:
+            reader.collect()
+        return self.batched.force_flush()
 
     def close(self) -> None: ...
+
+
+def _logfire_home() -> _Theirs:
+    import logfire
+
+    home = _Theirs()
+    logfire.configure(
+        send_to_logfire=False,
+        console=False,
+        additional_span_processors=[home.batched],
+        metrics=logfire.MetricsOptions(additional_readers=[home.place.reader]),
+    )
+    return home
 
 
 def _logfire(**options: Any) -> Callable[[], Observed]:
     def call() -> Observed:
         import logfire
 
-        home = _LogfireHome()
+        home = _logfire_home()
         return logfire.instrument("context.build", **options)(function), home
 
     return call
@@ -185,7 +256,7 @@ def _logfire(**options: Any) -> Callable[[], Observed]:
 def _logfire_tool() -> Prepared:
     import logfire
 
-    home = _LogfireHome()
+    home = _logfire_home()
     logfire.instrument_mcp()
     return _unprepared, home
 
@@ -211,10 +282,10 @@ def _openinference_tool() -> Prepared:
 
 def _traceloop() -> Observed:
     sdk, decorators = map(importlib.import_module, ("traceloop.sdk", "traceloop.sdk.decorators"))
-    hosts = _provided()
-    batched = BatchSpanProcessor(hosts.exporter, max_queue_size=BatchLimits.queue)
-    sdk.Traceloop.init(telemetry_enabled=False, processor=batched, instruments=set())
-    return decorators.task(name="context.build")(function), hosts
+    home = _Theirs()
+    sdk.Traceloop.init(telemetry_enabled=False, processor=home.batched, instruments=set())
+    home.place.readers = ()
+    return decorators.task(name="context.build")(function), home
 
 
 def _traceloop_tool() -> Prepared:
@@ -275,50 +346,37 @@ async def _connected(contestant: Contestant, root: Path) -> AsyncIterator[tuple[
 async def _play(scene: AbstractAsyncContextManager[tuple[Run, Home | None]], answers: IO[str]) -> None:
     """Say what one call emits; then answer each number of units until there is none."""
     async with scene as (run, home):
-        print(json.dumps({"emits": await _emits(run, home)}), file=answers, flush=True)
-        for line in sys.stdin:
-            units = int(line)
+        for units in turns(answers, await _emits(run, home)):
             gc.collect()
             gc.disable()
             process, thread = time.process_time_ns(), time.thread_time_ns()
             await run(units)
             caller = time.thread_time_ns() - thread
-            if home is not None:
-                home.collect()
+            if home is not None and not home.collect():
+                raise UncollectedError("not everything was exported or collected")
             total = time.process_time_ns() - process
             gc.enable()
-            turn = {"caller": caller / units / 1000, "total": total / units / 1000}
-            print(json.dumps(turn), file=answers, flush=True)
+            answer(answers, {"caller": caller / units / 1000, "total": total / units / 1000})
 
 
 async def _emits(run: Run, home: Home | None) -> str:
-    await run(3)  # whatever is made once
+    """What one call emits; whatever is made once is made before."""
+    await run(3)
     if home is None:
         return ""
     home.collect()
-    before = _recorded(home.reader)
-    kept: list[ReadableSpan] = []
-    home.exporter.kept = kept
+    before = home.place.counts().total()
+    home.place.exporter.kept = kept = list[ReadableSpan]()
     await run(1)
     home.collect()
-    home.exporter.kept = None
-    measured = _recorded(home.reader) - before
+    home.place.exporter.kept = None
     attributes = sum(len(span.attributes or {}) for span in kept)
-    counts = {"span": len(kept), "attribute": attributes, "measurement": measured}
+    counts = {
+        "span": len(kept),
+        "attribute": attributes,
+        "measurement": round(home.place.counts().total() - before),
+    }
     return ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items())
-
-
-def _recorded(reader: InMemoryMetricReader) -> int:
-    """How often a histogram was recorded to or a counter counted."""
-    data = reader.get_metrics_data()
-    total = 0.0
-    for resource in data.resource_metrics if data else ():
-        for scope in resource.scope_metrics:
-            for metric in scope.metrics:
-                for point in metric.data.data_points:
-                    histogram = isinstance(point, HistogramDataPoint)
-                    total += point.count if histogram else point.value  # type: ignore[union-attr]  # no third kind
-    return round(total)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -50,15 +50,13 @@ class Snapshots:
 
     def run(self) -> list[Result]:
         found: dict[str, dict[str, list[float]]] = {}
-        with tempfile.TemporaryDirectory() as folder:
-            environment = for_processes(Path(folder))
-            command = [sys.executable, "-m", "benchmarks.contract", str(self.tables), str(self.columns)]
-            for _ in range(self.rounds):
-                done = subprocess.run(command, env=environment, capture_output=True, text=True)
-                if done.returncode:
-                    raise RuntimeError(f"{' '.join(command[1:])} failed: {done.stderr[-2_000:]}")
-                for measure, value in json.loads(done.stdout).items():
-                    found.setdefault(measure, {}).setdefault(_SIDE, []).append(value)
+        command = [sys.executable, "-m", "benchmarks.contract", str(self.tables), str(self.columns)]
+        for _ in range(self.rounds):
+            done = subprocess.run(command, env=for_processes(), capture_output=True, text=True)
+            if done.returncode:
+                raise RuntimeError(f"{' '.join(command[1:])} failed: {done.stderr[-2_000:]}")
+            for measure, value in json.loads(done.stdout).items():
+                found.setdefault(measure, {}).setdefault(_SIDE, []).append(value)
         what = f"{self.tables:,} tables x {self.columns} columns, 2 of {_CHANGED:,} columns changed"
         times = {step: found[step] for step in _STEPS}
         return [

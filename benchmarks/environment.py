@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from functools import cache
 
 from context_telemetry.rehearsal.driver import STEERING
 
@@ -16,11 +17,17 @@ def without_steering() -> None:
         del os.environ[name]
 
 
-def for_processes(folder: Path) -> dict[str, str]:
-    """This environment without steering, with modules compiled (into ``folder``) as installed ones are."""
+def for_processes(seed: int = 0) -> dict[str, str]:
+    """This environment without steering, with modules compiled as installed ones are. ``seed`` is for hashes."""
     steering = (*STEERING, "PYTHONDONTWRITEBYTECODE")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(steering)}
-    return {**kept, "PYTHONPYCACHEPREFIX": str(folder)}
+    return {**kept, "PYTHONPYCACHEPREFIX": _compiled().name, "PYTHONHASHSEED": str(seed)}
+
+
+@cache
+def _compiled() -> tempfile.TemporaryDirectory[str]:
+    """Where all processes of this one find modules that are compiled already; it is gone with this process."""
+    return tempfile.TemporaryDirectory()
 
 
 @contextmanager

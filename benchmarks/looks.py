@@ -72,7 +72,7 @@ class Looks:
 
     name: str = "look"
     table: str = "contract"
-    rounds: int = 3
+    rounds: int = 2
     tables: int = 10_000
     columns: int = 50
 
@@ -85,7 +85,7 @@ class Looks:
         results: list[Result] = []
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder, "project")
-            environment = {**for_processes(Path(folder, "bytecode")), "CONTEXT_TELEMETRY_STATE_DIR": folder}
+            environment = {**for_processes(), "CONTEXT_TELEMETRY_STATE_DIR": folder}
             _project(root, self.tables, self.columns)
             results += self._looked(root, environment, "no manifest", 0)
             _declare(root, self.tables, self.columns)

@@ -7,6 +7,7 @@ is judged is the median over rounds of a comparison inside each round. Knows not
 from __future__ import annotations
 
 import gc
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +17,16 @@ from typing import Literal
 
 WARM_UP = 2
 _IDLE_SECONDS = 0.1
+_RESAMPLED = 1_000
 
 
-def nothing() -> None:
-    """Does nothing: what a side does that has nothing to do."""
+def nothing() -> bool:
+    """Does nothing, and has: what a side does that has nothing to do."""
+    return True
+
+
+class UncollectedError(RuntimeError):
+    """A side says that it could not do all that its calls have left to be done: its numbers are too low."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +34,20 @@ class Side:
     """One way of doing the same.
 
     ``before()`` makes it this side's turn and is not timed. ``run(units)`` is the caller's path. ``collect()`` does
-    what that left to be done (export what is queued, collect metrics), and returns when other threads have done it.
+    what that left to be done (export what is queued, collect metrics), returns when other threads have done it, and
+    says whether they have.
     """
 
     run: Callable[[int], object]
-    collect: Callable[[], object] = nothing
+    collect: Callable[[], bool] = nothing
     before: Callable[[], object] = nothing
 
 
 Rounds = Mapping[str, Sequence[float]]
 """By side, one number per round."""
+
+Interval = tuple[float, float]
+"""Between these two lies a figure in 95 of 100 repetitions."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,9 @@ class Result:
     """What one benchmark gave in ``unit``, by measure (such as `caller` and `total`).
 
     ``table`` is where the page shows it, ``over`` the side that others are compared with, ``notes`` what is to be said
-    of a side besides its numbers. What could not run says why in ``not_run``.
+    of a side besides its numbers. ``added_within`` has, by measure and side, between what the figure lies that a table
+    shows for what a side adds: a difference whose interval includes 0 is noise. What could not run says why in
+    ``not_run``.
     """
 
     table: str
@@ -66,6 +79,7 @@ class Result:
     over: str = ""
     targets: tuple[Target, ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
+    added_within: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
     not_run: str = ""
 
     def value(self, measure: str, side: str) -> float:
@@ -99,37 +113,69 @@ def joined(rounds: Rounds, more: Rounds) -> Rounds:
     return {side: [*rounds.get(side, ()), *values] for side, values in more.items()}
 
 
+def without(rounds: Rounds, alone: str) -> Rounds:
+    """What each side adds to ``alone`` in its round."""
+    return {
+        side: [value - least for value, least in zip(values, rounds[alone], strict=True)]
+        for side, values in rounds.items()
+        if side != alone
+    }
+
+
+def interval(figure: Callable[[Sequence[int]], float], rounds: int) -> Interval:
+    """Between what ``figure`` lies, a function of numbers of rounds: by drawing rounds with replacement (bootstrap).
+
+    It draws the same every time, so that the same numbers give the same interval.
+    """
+    draw = random.Random(0).choices
+    found = sorted(figure(draw(range(rounds), k=rounds)) for _ in range(_RESAMPLED))
+    return found[_RESAMPLED // 40], found[-_RESAMPLED // 40 - 1]
+
+
+MEASURES = ("caller", "collection", "total", "wall")
+
+
 def take_turns(
     sides: Mapping[str, Side], *, rounds: int, units: int, threads: int = 1, collect_garbage: bool = False
 ) -> dict[str, dict[str, list[float]]]:
     """Microseconds per unit by measure, side and round.
 
-    `caller`: CPU of the threads that call, while they call. `total`: CPU of the whole process from the first call to
-    the end of the collection, so with every worker; what it takes to idle that long is subtracted. `wall`: from the
-    first call to the last by the wall clock. ``units`` are shared out among ``threads``.
+    `caller`: CPU of the threads that call, while they call. `collection`: CPU of the whole process from the last call
+    to the end of the collection that follows. `total`: CPU of the whole process from the first call to that end, so
+    with every worker: less `caller` and `collection` it is what workers did while calls went on. What the process takes
+    to idle that long is subtracted from both. `wall`: from the first call to the last by the wall clock. ``units`` are
+    shared out among ``threads``.
 
     The order of the sides is reversed every round, so that none always runs in another's wake. Garbage is
     collected before each turn and not during it, unless ``collect_garbage``: then what it provokes counts.
+
+    Raises UncollectedError.
     """
     measures: dict[str, dict[str, list[float]]] = {
-        measure: {name: [] for name in sides} for measure in ("caller", "total", "wall")
+        measure: {name: [] for name in sides} for measure in MEASURES
     }
     names = list(sides)
     with ThreadPoolExecutor(threads) as pool:
         idle = _idle()
         for number in range(-WARM_UP, rounds):
             for name in names:
-                turn = _turn(sides[name], units, threads, pool, idle, collect_garbage)
+                turn = _turn(name, sides[name], units, threads, pool, idle, collect_garbage)
                 if number >= 0:
-                    for measure, nanoseconds in zip(("caller", "total", "wall"), turn, strict=True):
+                    for measure, nanoseconds in zip(MEASURES, turn, strict=True):
                         measures[measure][name].append(nanoseconds / units / 1000)
             names.reverse()
     return measures
 
 
 def _turn(
-    side: Side, units: int, threads: int, pool: ThreadPoolExecutor, idle: float, collect_garbage: bool
-) -> tuple[float, float, float]:
+    name: str,
+    side: Side,
+    units: int,
+    threads: int,
+    pool: ThreadPoolExecutor,
+    idle: float,
+    collect_garbage: bool,
+) -> tuple[float, ...]:
     side.before()
     gc.collect()
     if not collect_garbage:
@@ -137,12 +183,15 @@ def _turn(
     try:
         began, clock = time.process_time_ns(), time.perf_counter_ns()
         caller = _spread(side.run, units, threads, pool)
-        wall = time.perf_counter_ns() - clock
-        side.collect()
-        total = time.process_time_ns() - began - idle * (time.perf_counter_ns() - clock)
+        called, clock_called = time.process_time_ns(), time.perf_counter_ns()
+        collected = side.collect()
+        ended, clock_ended = time.process_time_ns(), time.perf_counter_ns()
     finally:
         gc.enable()
-    return caller, total, wall
+    if not collected:
+        raise UncollectedError(f"{name} has not exported or collected all that its calls have left")
+    collection = ended - called - idle * (clock_ended - clock_called)
+    return caller, collection, ended - began - idle * (clock_ended - clock), clock_called - clock
 
 
 def _spread(run: Callable[[int], object], units: int, threads: int, pool: ThreadPoolExecutor) -> int:

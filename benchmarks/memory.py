@@ -1,6 +1,6 @@
 """What is kept in memory while nothing can be exported, and what a million calls cost: a process for each turn.
 
-`python -m benchmarks.memory traced|resident|million SIDE CALLS` is such a process; it prints one JSON object.
+`python -m benchmarks.memory traced|resident|million|left SIDE CALLS` is such a process; it prints one JSON object.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import os
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.calls import ON_ALL
 from benchmarks.environment import for_processes
-from benchmarks.measure import Result, Target
+from benchmarks.homes import Memory
+from benchmarks.measure import Result, Side, Target, UncollectedError
 from benchmarks.sides import EMITTING, SIDES, Bare, side
 from context_telemetry.pipeline.batch import BatchLimits
 
@@ -33,7 +34,12 @@ _BOUND = (
     Target("added", "decorated", "by hand", 2.0, "traced"),
     Target("value", "owned", "", 16.0, "traced"),
     Target("value", "owned", "", 16.0, "resident"),
+    Target("value", "decorated", "", 1.0, "again"),
     Target("value", "owned", "", 1.0, "again"),
+)
+_NO_LEAK = (
+    Target("value", "decorated", "", 1.0, "traced"),
+    Target("value", "owned", "", 1.0, "traced"),
 )
 
 
@@ -43,12 +49,12 @@ class Full:
 
     name: str = "full queues"
     table: str = "memory"
-    rounds: int = 3
-    calls: int = 4 * BatchLimits.queue
+    rounds: int = 2
+    calls: int = 2 * BatchLimits.queue
 
     def small(self) -> Full:
         """To see that it works."""
-        return replace(self, rounds=1, calls=BatchLimits.queue)
+        return replace(self, rounds=1, calls=1_000)
 
     def run(self) -> list[Result]:
         measures = {
@@ -61,24 +67,38 @@ class Full:
 
 @dataclass(frozen=True)
 class Million:
-    """CPU and memory of a million calls, from ``calls``: metrics are collected and spans exported all the time."""
+    """CPU of a million calls, and the memory that calls leave: metrics are collected and spans exported meanwhile.
+
+    CPU is extrapolated from ``calls``, garbage collections included; memory is what so many have left.
+    """
 
     name: str = "a million calls"
     table: str = "memory"
-    rounds: int = 3
-    calls: int = 200_000
+    rounds: int = 5
+    calls: int = 60_000
 
     def small(self) -> Million:
         """To see that it works."""
-        return replace(self, rounds=1, calls=2 * _CALLS_BETWEEN_COLLECTIONS)
+        return replace(self, rounds=1, calls=2_000)
 
     def run(self) -> list[Result]:
-        measures = _in_processes("million", ("bare", *EMITTING), self.rounds, self.calls)
-        what = f"extrapolated from {self.calls:,}"
-        kept = {"resident": measures.pop("resident")}
+        sides = ("bare", *EMITTING)
+        measures = _in_processes("million", sides, self.rounds, self.calls)
+        kept = {
+            **_in_processes("left", sides, 1, self.calls),
+            "resident": measures.pop("resident"),
+        }
+        what = f"{self.calls:,}, garbage collections included"
         return [
-            Result(self.table, self.name, f"CPU, {what}", "s", measures, "by hand"),
-            Result(self.table, self.name, f"memory that grows, {what}", "MiB", kept),
+            Result(self.table, self.name, f"CPU, extrapolated from {what}", "s", measures, "by hand", ON_ALL),
+            Result(
+                self.table,
+                "memory that is left",
+                f"by {self.calls:,} calls, all exported and collected",
+                "MiB",
+                kept,
+                targets=_NO_LEAK,
+            ),
         ]
 
 
@@ -90,16 +110,14 @@ def _in_processes(
 ) -> dict[str, dict[str, list[float]]]:
     """What the processes print, by measure and side; the sides take turns."""
     found: dict[str, dict[str, list[float]]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        environment = for_processes(Path(folder))
-        for _ in range(rounds):
-            for name in sides:
-                command = [sys.executable, "-m", "benchmarks.memory", what, name, str(calls)]
-                done = subprocess.run(command, env=environment, capture_output=True, text=True)
-                if done.returncode:
-                    raise RuntimeError(f"{' '.join(command[1:])} failed: {done.stderr[-2_000:]}")
-                for measure, value in json.loads(done.stdout).items():
-                    found.setdefault(measure, {}).setdefault(name, []).append(value)
+    for seed in range(rounds):
+        for name in sides:
+            command = [sys.executable, "-m", "benchmarks.memory", what, name, str(calls)]
+            done = subprocess.run(command, env=for_processes(seed), capture_output=True, text=True)
+            if done.returncode:
+                raise RuntimeError(f"{' '.join(command[1:])} failed: {done.stderr[-2_000:]}")
+            for measure, value in json.loads(done.stdout).items():
+                found.setdefault(measure, {}).setdefault(name, []).append(value)
     return found
 
 
@@ -121,12 +139,13 @@ def _in_system(name: str, calls: int) -> dict[str, float]:
 
 def _fill(name: str, calls: int, measure: Callable[[], float]) -> tuple[float, float]:
     contestant = SIDES[name]("function", "exported")
-    home, made = contestant.home, side(contestant, "function")
-    assert home is not None
+    assert contestant.home is not None
+    place, made = contestant.home.place, side(contestant, "function")
+    assert isinstance(place, Memory)
     made.before()
     made.run(1_000)
     made.collect()
-    home.exporter.gate.clear()
+    place.exporter.gate.clear()
     sizes = []
     for number in (0, calls, calls):
         made.run(number)
@@ -136,27 +155,45 @@ def _fill(name: str, calls: int, measure: Callable[[], float]) -> tuple[float, f
 
 
 def _million(name: str, calls: int) -> dict[str, float]:
-    """CPU seconds and growth in MiB of a million calls; the first tenth is not counted, it makes what stays."""
+    """CPU seconds of a million calls, and MiB that so many have left as the system counts them."""
+    caller, total, left = _going_on(name, calls, _resident)
+    scale = 1e6 / calls
+    return {"caller": caller * scale, "total": total * scale, "resident": left}
+
+
+def _left(name: str, calls: int) -> dict[str, float]:
+    """MiB that so many calls have left, as Python counts what it allocates."""
+    tracemalloc.start()
+    _, _, left = _going_on(name, calls, lambda: tracemalloc.get_traced_memory()[0])
+    return {"traced": left}
+
+
+def _going_on(name: str, calls: int, measure: Callable[[], float]) -> tuple[float, float, float]:
+    """CPU seconds of the caller and of all, and MiB that are left. A tenth as many come before and make what stays."""
     contestant: Bare = SIDES[name]("function", "exported")
     made = side(contestant, "function")
     made.before()
-    turns = max(2, calls // _CALLS_BETWEEN_COLLECTIONS)
-    for _ in range(max(1, turns // 10)):
-        made.run(_CALLS_BETWEEN_COLLECTIONS)
-        made.collect()
+    _turns(made, max(1, calls // 10))
     gc.collect()
-    resident, began, called = _resident(), time.process_time(), 0.0
-    for _ in range(turns):
-        caller = time.thread_time()
-        made.run(_CALLS_BETWEEN_COLLECTIONS)
-        called += time.thread_time() - caller
-        made.collect()
+    size, began = measure(), time.process_time()
+    caller = _turns(made, calls)
     total = time.process_time() - began
     gc.collect()
-    scale = 1e6 / (turns * _CALLS_BETWEEN_COLLECTIONS)
-    grown = (_resident() - resident) / _MIB
+    left = (measure() - size) / _MIB
     contestant.close()
-    return {"caller": called * scale, "total": total * scale, "resident": grown * scale}
+    return caller, total, left
+
+
+def _turns(made: Side, calls: int) -> float:
+    """Make so many calls, with a collection now and then; CPU seconds of the caller."""
+    caller = 0.0
+    for begun in range(0, calls, _CALLS_BETWEEN_COLLECTIONS):
+        began = time.thread_time()
+        made.run(min(_CALLS_BETWEEN_COLLECTIONS, calls - begun))
+        caller += time.thread_time() - began
+        if not made.collect():
+            raise UncollectedError("not everything was exported or collected")
+    return caller
 
 
 def _resident() -> float:
@@ -168,7 +205,7 @@ def _resident() -> float:
         return float(peak * (1 if sys.platform == "darwin" else 1024))
 
 
-_MEASURES = {"traced": _traced, "resident": _in_system, "million": _million}
+_MEASURES = {"traced": _traced, "resident": _in_system, "million": _million, "left": _left}
 
 
 def main() -> None:

@@ -8,20 +8,17 @@ and those that are compared hash alike.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import median
-from typing import Any
 
 from benchmarks import served
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.environment import for_processes
-from benchmarks.measure import WARM_UP, Result, Rounds, joined
+from benchmarks.equality import UnequalError
+from benchmarks.measure import WARM_UP, Interval, Result, Rounds, interval, joined, without
+from benchmarks.players import Player
+from benchmarks.sides import EMITTING
 
 
 @dataclass(frozen=True)
@@ -50,17 +47,16 @@ class Peers:
         names = [name for name in taking_part if name not in absent]
         measures: dict[str, Rounds] = {}
         notes: dict[str, str] = {}
-        with tempfile.TemporaryDirectory() as folder:
-            environment = for_processes(Path(folder))
-            for seed in range(self.processes):
-                found, notes = self._batch(names, {**environment, "PYTHONHASHSEED": str(seed)})
-                measures = {k: joined(measures.get(k, {}), rounds) for k, rounds in found.items()}
-        what, over = self.what, "by hand"
+        for seed in range(self.processes):
+            found, notes = self._batch(names, for_processes(seed))
+            measures = {k: joined(measures.get(k, {}), rounds) for k, rounds in found.items()}
+        what, over, within = self.what, "by hand", dict[str, dict[str, Interval]]()
         if self.scene == "tool":  # Dataface's own work is most of it, and none of theirs
             what += f" and takes {median(measures['total']['bare']):,.0f} us of CPU by itself"
             # A ratio of two differences says little where one of them is small.
-            measures, over = {measure: _added(rounds) for measure, rounds in measures.items()}, ""
-        result = Result(self.table, self.name, what, "us", measures, over, notes=notes)
+            measures, over = {measure: without(rounds, "bare") for measure, rounds in measures.items()}, ""
+            within = {measure: _within(rounds) for measure, rounds in measures.items()}
+        result = Result(self.table, self.name, what, "us", measures, over, notes=notes, added_within=within)
         skipped = [
             Result(self.table, name, self.name, "us", {}, not_run=f"{why} is not installed")
             for name, why in absent.items()
@@ -72,17 +68,20 @@ class Peers:
     ) -> tuple[dict[str, Rounds], dict[str, str]]:
         """The rounds of one process for each contestant, and what each emits."""
         root = str(self.project.root) if self.scene == "tool" else ""
-        playing: dict[str, _Player] = {}
+        playing: dict[str, Player] = {}
         try:
             for name in names:
-                playing[name] = _Player(self.scene, name, root, environment)
-            notes = {k: f"{self.scene}: {v.emits}" for k, v in playing.items() if v.emits}
+                playing[name] = Player("benchmarks.contestants", (self.scene, name, root), environment)
+            if len({playing[name].first for name in EMITTING}) > 1:
+                emits = {name: playing[name].first for name in EMITTING}
+                raise UnequalError(f"{self.name}: the sides do not emit the same: {emits}")
+            notes = {k: f"{self.scene}: {v.first}" for k, v in playing.items() if v.first}
             return self._rounds(playing), notes
         finally:
             for player in playing.values():
                 player.close()
 
-    def _rounds(self, playing: Mapping[str, _Player]) -> dict[str, Rounds]:
+    def _rounds(self, playing: Mapping[str, Player]) -> dict[str, Rounds]:
         measures: dict[str, dict[str, list[float]]] = {
             measure: {name: [] for name in playing} for measure in ("caller", "total")
         }
@@ -97,53 +96,13 @@ class Peers:
         return dict(measures)
 
 
-def _added(rounds: Rounds) -> Rounds:
-    """What each side adds to the bare one of its round."""
-    bare = rounds["bare"]
-    return {
-        side: [value - alone for value, alone in zip(values, bare, strict=True)]
-        for side, values in rounds.items()
-        if side != "bare"
-    }
+def _within(rounds: Rounds) -> dict[str, Interval]:
+    """Between what each median lies."""
 
+    def figure(values: Sequence[float]) -> Callable[[Sequence[int]], float]:
+        return lambda drawn: median(values[number] for number in drawn)
 
-class _Player:
-    """A contestant's process: it answers each number of units with what they took."""
-
-    def __init__(self, scene: str, name: str, root: str, environment: Mapping[str, str]) -> None:
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # read when the process fails
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.contestants", scene, name, root],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-        )
-        self.emits = str(self._answer()["emits"])
-
-    def turn(self, units: int) -> dict[str, float]:
-        """Microseconds of CPU per unit, by measure."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{units}\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            self._errors.seek(0)
-            raise RuntimeError(f"a peer's process ended: {self._errors.read().decode()[-2000:]}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def close(self) -> None:
-        """End the process by closing its input."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._errors.close()
+    return {side: interval(figure(values), len(values)) for side, values in rounds.items()}
 
 
 def are_here() -> bool:

@@ -1,15 +1,20 @@
-"""What whole processes pay: to import the decorators, to start `dft mcp serve`. A process per turn."""
+"""What whole processes pay: to import the decorators, to start `dft mcp serve` and `dft serve`. A process per turn."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import math
+import os
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,15 +38,27 @@ print((time.process_time() - clock) * 1e3, (resident() - size) / 2**20)
 """
 _API = "import opentelemetry.trace, opentelemetry.metrics"
 _DECORATORS = "from context_telemetry import catalog_resolution"
+_SDK = (
+    "import opentelemetry.sdk.trace.export, opentelemetry.sdk.metrics.export, opentelemetry.sdk._logs.export"
+)
+_START = """
+import context_telemetry.pipeline.launch, context_telemetry.pipeline.providers
+import context_telemetry.pipeline.files, context_telemetry.pipeline.guard, context_telemetry.pipeline.owned
+from context_telemetry.instrumentation import DatafaceInstrumentor
+"""
 _ANSWER_SECONDS = 120.0
+_ASK_AGAIN_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
 class Imports:
-    """The import of the decorators beside that of the OpenTelemetry API, which whoever instruments pays."""
+    """An import beside that of which it is made: CPU milliseconds and resident MiB, both from the same processes."""
 
-    name: str = "import"
-    rounds: int = 25
+    name: str
+    what: str
+    statements: Mapping[str, str]
+    targets: tuple[tuple[str, float], ...] = ()
+    rounds: int = 15
     table: str = "processes"
 
     def small(self) -> Imports:
@@ -49,88 +66,130 @@ class Imports:
         return replace(self, rounds=2)
 
     def run(self) -> list[Result]:
-        """CPU milliseconds and resident MiB, both from the same processes."""
-        statements = {"opentelemetry-api": _API, "decorators": _DECORATORS}
-        found: dict[str, list[tuple[float, float]]] = {side: [] for side in statements}
-        with tempfile.TemporaryDirectory() as folder:
-            environment = for_processes(Path(folder))
-            for number in range(-1, self.rounds):  # the first turn compiles
-                for side, statement in statements.items():
-                    probe = [sys.executable, "-c", _PROBE.format(statement=statement)]
-                    done = subprocess.run(probe, env=environment, capture_output=True, text=True, check=True)
-                    if number >= 0:
-                        milliseconds, size = map(float, done.stdout.split())
-                        found[side].append((milliseconds, size))
-        what = f"`{_DECORATORS}`"
+        found: dict[str, list[tuple[float, float]]] = {side: [] for side in self.statements}
+        for number in range(-1, self.rounds):  # the first turn compiles
+            for side, statement in self.statements.items():
+                probe = [sys.executable, "-c", _PROBE.format(statement=statement)]
+                done = subprocess.run(probe, env=for_processes(), capture_output=True, text=True, check=True)
+                if number >= 0:
+                    milliseconds, size = map(float, done.stdout.split())
+                    found[side].append((milliseconds, size))
+        limits = dict(self.targets)
+        over, side = self.statements
         return [
             Result(
                 self.table,
                 self.name,
-                what,
+                self.what,
                 unit,
                 {label: {side: [each[index] for each in values] for side, values in found.items()}},
-                "opentelemetry-api",
-                (Target("value", "decorators", "", limit, label),),
+                over,
+                (Target("value", side, "", limits[label], label),) if label in limits else (),
             )
-            for index, (label, unit, limit) in enumerate((("CPU", "ms", 55.0), ("memory", "MiB", 6.0)))
+            for index, (label, unit) in enumerate((("CPU", "ms"), ("memory", "MiB")))
         ]
+
+
+IMPORTS = (
+    Imports(
+        "import",
+        f"`{_DECORATORS}`, beside the API, which whoever instruments pays",
+        {"opentelemetry-api": _API, "decorators": _DECORATORS},
+        (("CPU", 55.0), ("memory", 6.0)),
+    ),
+    Imports(
+        "import of a start",
+        "what an observed server imports, beside the SDK, which is part of it",
+        {"opentelemetry-sdk": _SDK, "pipeline and hooks": _START},
+    ),
+)
 
 
 @dataclass(frozen=True)
 class Starts:
-    """`dft mcp serve` from its spawn to its answer to `initialize`, observed and not, by the wall clock."""
+    """A server from its spawn to its first answer, observed and not: wall clock, and its CPU and memory by then."""
 
     project: served.Project
-    name: str = "server start"
-    rounds: int = 9
+    command: tuple[str, ...]
+    answer: str
+    rounds: int = 5
+    warm_up: int = 1
     table: str = "processes"
+
+    @property
+    def name(self) -> str:
+        return f"start of `{' '.join(self.command)}`"
 
     def small(self) -> Starts:
         """To see that it works."""
-        return replace(self, rounds=1)
+        return replace(self, rounds=1, warm_up=0)
 
     def run(self) -> list[Result]:
         """What cannot run here says why in the result."""
-        what = "`dft mcp serve` to its first answer"
+        what = f"to {self.answer}"
         needed = ("dataface", "mcp", "context_telemetry.pipeline.launch")
         missing = [each for each in needed if not _importable(each)]
         if missing:
             return [Result(self.table, self.name, what, "ms", {}, not_run=f"needs {', '.join(missing)}")]
-        from context_telemetry.rehearsal.driver import observed, plain
+        from context_telemetry.rehearsal.driver import observed
 
-        commands = {"plain": plain(), "observed": observed()}
-        taken: dict[str, list[float]] = {side: [] for side in commands}
+        dft = str(Path(sys.executable).with_name("dft"))
+        ask = _ask_mcp if "mcp" in self.command else _ask_page
+        taken: dict[str, list[_Start]] = {"plain": [], "observed": []}
         with tempfile.TemporaryDirectory() as folder:
-            environment = {
-                **for_processes(Path(folder) / "bytecode"),
-                "CONTEXT_TELEMETRY_STATE_DIR": str(Path(folder) / "state"),
-            }
-            order = list(commands)
-            for number in range(-1, self.rounds):
+            # Compiled by the first turns; without those, whatever modules are compiled already.
+            compiled = for_processes() if self.warm_up else os.environ
+            environment = {**compiled, "CONTEXT_TELEMETRY_STATE_DIR": folder}
+            order = list(taken)
+            for number in range(-self.warm_up, self.rounds):
                 for side in order:
+                    command = [dft, *self.command[1:]]
+                    if ask is _ask_page:
+                        command += ["--port", str(_free_port())]
+                    command = observed(command) if side == "observed" else command
                     try:
-                        seconds = _answer_after(commands[side], self.project.root, environment)
+                        start = _started(command, self.project.root, environment, ask)
                     except RuntimeError as error:
                         return [Result(self.table, self.name, what, "ms", {}, not_run=f"{side}, {error}")]
                     if number >= 0:
-                        taken[side].append(seconds * 1e3)
+                        taken[side].append(start)
                 order.reverse()
         target = Target("ratio", "observed", "plain", 1.10, "wall")
-        return [Result(self.table, self.name, what, "ms", {"wall": taken}, "plain", (target,))]
+        times = {
+            "wall": {side: [each.seconds * 1e3 for each in starts] for side, starts in taken.items()},
+            "CPU": {side: [each.cpu * 1e3 for each in starts] for side, starts in taken.items()},
+        }
+        memory = {"memory": {side: [each.memory for each in starts] for side, starts in taken.items()}}
+        return [
+            Result(self.table, self.name, what, "ms", times, "plain", (target,)),
+            Result(self.table, self.name, "resident by then", "MiB", memory, "plain"),
+        ]
 
 
-def _answer_after(command: list[str], project: Path, environment: Mapping[str, str]) -> float:
-    """Seconds from the spawn to the answer to `initialize`. Raises RuntimeError when there is none."""
-    request = {
-        "jsonrpc": "2.0",
-        "id": 1,
-        "method": "initialize",
-        "params": {
-            "protocolVersion": "2025-06-18",
-            "capabilities": {},
-            "clientInfo": {"name": "benchmark", "version": "1"},
-        },
-    }
+def starts(project: served.Project) -> list[Starts]:
+    """Both servers."""
+    return [
+        Starts(project, ("dft", "mcp", "serve"), "its answer to `initialize`"),
+        Starts(project, ("dft", "serve"), "its first page (`/orders.yaml`)"),
+    ]
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Seconds to the answer, and the CPU seconds and resident MiB of the process when it came."""
+
+    seconds: float
+    cpu: float
+    memory: float
+
+
+def _started(
+    command: list[str],
+    project: Path,
+    environment: Mapping[str, str],
+    ask: Callable[[subprocess.Popen[bytes]], bool],
+) -> _Start:
+    """Start a server, ask it and end it. Raises RuntimeError when there is no answer."""
     began = time.perf_counter()
     with (
         tempfile.TemporaryFile() as errors,
@@ -146,21 +205,69 @@ def _answer_after(command: list[str], project: Path, environment: Mapping[str, s
         impatient = threading.Timer(_ANSWER_SECONDS, process.kill)
         impatient.start()
         try:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.stdin.write(json.dumps(request).encode() + b"\n")
-            process.stdin.flush()
-            answer = process.stdout.readline()
+            answered = ask(process)
             seconds = time.perf_counter() - began
-            process.stdin.close()
-            process.wait()
+            cpu, memory = _taken_by(process.pid)
+            process.terminate()
+            process.communicate()
         finally:
             impatient.cancel()
-        if b'"serverInfo"' not in answer:
+        if not answered:
             errors.seek(0)
             said = errors.read().decode(errors="replace").strip().splitlines()
-            raise RuntimeError(f"no answer to initialize: {said[-1] if said else 'nothing on stderr'}")
-        return seconds
+            raise RuntimeError(f"no answer: {said[-1] if said else 'nothing on stderr'}")
+        return _Start(seconds, cpu, memory)
+
+
+def _ask_mcp(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it answers to `initialize`."""
+    request = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "benchmark", "version": "1"},
+        },
+    }
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(request).encode() + b"\n")
+    process.stdin.flush()
+    return b'"serverInfo"' in process.stdout.readline()
+
+
+def _ask_page(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it answers with a page; asked again until it listens."""
+    command = process.args
+    assert isinstance(command, list)
+    url = f"http://127.0.0.1:{command[-1]}/orders.yaml"
+    while process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=_ANSWER_SECONDS) as response:
+                return bool(response.status == 200)
+        except urllib.error.HTTPError:
+            return False
+        except OSError:
+            time.sleep(_ASK_AGAIN_SECONDS)
+    return False
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+def _taken_by(pid: int) -> tuple[float, float]:
+    """CPU seconds and resident MiB of a process so far; not a number where there is no /proc."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return math.nan, math.nan
+    ticks = int(stat[11]) + int(stat[12])
+    return ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def _importable(module: str) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -41,13 +40,8 @@ class Questions:
         return replace(self, rounds=2)
 
     def run(self) -> list[Result]:
-        with tempfile.TemporaryDirectory() as folder:
-            done = subprocess.run(
-                [sys.executable, "-m", "benchmarks.questions", str(self.rounds)],
-                env=for_processes(Path(folder)),
-                capture_output=True,
-                text=True,
-            )
+        command = [sys.executable, "-m", "benchmarks.questions", str(self.rounds)]
+        done = subprocess.run(command, env=for_processes(), capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"benchmarks.questions failed: {done.stderr[-2_000:]}")
         return [

@@ -1,12 +1,18 @@
-"""What a run leaves behind: the numbers as JSON, and the tables in `docs/cost.md` that are made from them."""
+"""What a run leaves behind: the numbers as JSON, and the tables in `docs/cost.md` that are made from them.
+
+`tools/generate_cost_tables.py` makes the tables again.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -43,19 +49,35 @@ TABLES: dict[str, Layout] = {
 # -- the numbers ----------------------------------------------------------------------------------
 
 
-def document(results: Sequence[Result]) -> dict[str, Any]:
-    """Everything that was measured and where, as one JSON object by table."""
+def load() -> float | None:
+    """How busy the machine is: to be asked before anything is measured, as measuring makes it so."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def document(results: Sequence[Result], load_before: float | None) -> dict[str, Any]:
+    """Everything that was measured, where and when, as one JSON object by table."""
     where = {
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "commit": _commit(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "load": load_before,
         "opentelemetry-sdk": version("opentelemetry-sdk"),
     }
     tables: dict[str, Any] = {}
     for result in results:
         tables.setdefault(result.table, {"where": where, "results": []})["results"].append(_entry(result))
     return tables
+
+
+def _commit() -> str:
+    """The commit that was measured, with a + where files were changed since; empty where git does not know."""
+    told = ("git", "describe", "--always", "--dirty=+", "--exclude=*")
+    try:
+        return subprocess.run(told, cwd=HERE, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def read() -> dict[str, Any]:
@@ -90,9 +112,9 @@ def _entry(result: Result) -> dict[str, Any]:
     }
 
 
-def _figures(result: Result, measure: str, side: str) -> dict[str, float]:
+def _figures(result: Result, measure: str, side: str) -> dict[str, Any]:
     values = result.measures[measure][side]
-    figures = {
+    figures: dict[str, Any] = {
         "median": result.value(measure, side),
         "quartiles_apart": result.spread(measure, side),
         "least": min(values),
@@ -102,14 +124,42 @@ def _figures(result: Result, measure: str, side: str) -> dict[str, float]:
         if all(result.measures[measure][result.over]):
             figures["ratio"] = result.ratio(measure, side, result.over)
         figures["added"] = result.added(measure, side, result.over)
+    within = result.added_within.get(measure, {}).get(side)
+    if within is not None:
+        figures["within"] = list(within)
     return figures
 
 
 # -- the page and the screen ----------------------------------------------------------------------
 
 
+def far_off(results: Sequence[Result]) -> list[str]:
+    """What is more than twice as dear as it may be, and a quarter more than it was in the last run that was kept."""
+    known = {
+        (entry["name"], each["side"], each["measure"]): each["found"]
+        for kept in read().values()
+        for entry in kept["results"]
+        for each in entry["targets"]
+        if each["figure"] == "ratio"
+    }
+    return [
+        f"{result.name}: {target.side} takes {result.figure(target):.3g} of {target.over} ({target.measure})"
+        for result in results
+        for target in result.targets
+        if target.figure == "ratio"
+        and target.side in result.measures.get(target.measure, {})
+        and result.figure(target)
+        > max(2 * target.limit, 1.25 * known.get((result.name, target.side, target.measure), 0.0))
+    ]
+
+
 def write_page(found: Mapping[str, Any]) -> None:
     """Put each table of ``found`` where the page has it; the prose around them stays."""
+    PAGE.write_text(page(found), "utf-8")
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """The page with each table of ``found``."""
     page = PAGE.read_text("utf-8")
     for name in found:
         begin = f"<!-- begin: python -m benchmarks {name} -->"
@@ -117,7 +167,7 @@ def write_page(found: Mapping[str, Any]) -> None:
         _, _, after = rest.partition(END)
         if there:
             page = f"{before}{begin}\n{table(name, found[name])}\n{END}{after}"
-    PAGE.write_text(page, "utf-8")
+    return page
 
 
 def table(name: str, found: Mapping[str, Any]) -> str:
@@ -137,8 +187,9 @@ def table(name: str, found: Mapping[str, Any]) -> str:
     where = found["where"]
     lines += [
         "",
-        f"Python {where['python']}, {where['system']}, {where['cores']} cores, "
-        f"opentelemetry-sdk {where['opentelemetry-sdk']}. Medians; quartiles are in `results.json`.",
+        f"{where['date']}, commit {where['commit']}, load {where['load']} before it. Python {where['python']}, "
+        f"{where['system']}, {where['cores']} cores, opentelemetry-sdk {where['opentelemetry-sdk']}. "
+        "Medians; quartiles are in `results.json`.",
     ]
     return "\n".join(lines)
 
@@ -196,22 +247,40 @@ def _rule(columns: int) -> str:
     return "|" + "---|" * columns
 
 
-def _cell(figures: Mapping[str, float] | None, layout: Layout) -> str:
+def _cell(figures: Mapping[str, Any] | None, layout: Layout) -> str:
     if figures is None:
         return ""
-    number = f"{figures['median']:.3g}"
+    number = _number(figures["median"])
+    within = figures.get("within")
     if layout.compared == "ratio" and "ratio" in figures:
         return f"{number} ({figures['ratio']:.2f})"
+    if within is not None:
+        low, high = (f"{'+' * (each > 0)}{_number(each)}" for each in within)
+        if within[0] <= 0 <= within[1]:
+            return f"{number} (noise: {low} to {high})"
+        if "added" not in figures:
+            return f"{number} ({low} to {high})"
+        return f"{number} (+{_number(figures['added'])}: {low} to {high})".replace("(+-", "(-")
     if layout.compared == "added" and "added" in figures:
-        return f"{number} ({figures['added']:+.3g})"
+        return f"{number} ({'+' * (figures['added'] > 0)}{_number(figures['added'])})"
     return number
+
+
+def _number(value: float) -> str:
+    """Three digits, and no more than three after the point."""
+    if not math.isfinite(value):
+        return ""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    digits = 3 if abs(value) < 1 else 2 - math.floor(math.log10(abs(value)))
+    return f"{value:.{digits}f}"
 
 
 def _limit(target: Mapping[str, Any], unit: str) -> str:
     verdict = "held" if target["held"] else "**not held**"
-    limit, found = f"{target['limit']:g}", f"{target['found']:.3g}"
+    limit, found = f"{target['limit']:g}", _number(target["found"])
     if target["figure"] == "ratio":
-        return f"{target['side']} {limit} of {target['over']}: {found}, {verdict}"
+        return f"{target['side']} {limit} of {target['over']}: {target['found']:.2f}, {verdict}"
     plus = "+" if target["figure"] == "added" else ""
     of = f" of {target['over']}" if target["figure"] == "added" else ""
     return f"{target['side']} {plus}{limit} {unit}{of}: {plus}{found}, {verdict}"
