@@ -34,9 +34,10 @@ ON_ALL = (
     at_most("owned", 0.10),
     at_most("owned", 0.20, "total"),
 )
-ON_CALLER = (at_most("decorated", 0.45), at_most("owned", 0.10))
 SAMPLED_OUT = (at_most("decorated", 0.20), at_most("owned", 0.20))
-NOTHING = (Target("added", "decorated", "bare", 1.0),)
+# Times are limits for a machine on which by hand takes these, as it did where they were set.
+_NOTHING_BY_HAND, _RAISING_BY_HAND = 5.0, 124.0
+NOTHING = (Target("added", "decorated", "bare", 1.0, where=_NOTHING_BY_HAND),)
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,6 @@ ROWS: tuple[Calls, ...] = (
         "exported; it takes 12 ms, so that its points have exemplars, as those of most calls of Dataface",
         "slow",
         telemetry="exported",
-        targets=ON_ALL,
         less_bare=True,
     ),
     Calls(
@@ -169,12 +169,10 @@ ROWS: tuple[Calls, ...] = (
         "call, OTLP to a local sink",
         "spans and metrics by HTTP to another process that answers 200",
         telemetry="local sink",
-        targets=ON_CALLER,
     ),
     Calls(
         "call, collected",
         "with garbage collections counted",
-        targets=ON_ALL,
         collect_garbage=True,
         units=2_000,
     ),
@@ -213,10 +211,10 @@ ROWS: tuple[Calls, ...] = (
         "raising",
         sides=(*ALL, "decorated, returning", "owned, returning"),
         targets=(
-            Target("added", "decorated", "decorated, returning", 25.0),
-            Target("value", "decorated", "", 25.0),
-            Target("added", "owned", "owned, returning", 10.0),
-            Target("value", "owned", "", 10.0),
+            Target("added", "decorated", "decorated, returning", 25.0, where=_RAISING_BY_HAND),
+            Target("value", "decorated", "", 25.0, where=_RAISING_BY_HAND),
+            Target("added", "owned", "owned, returning", 10.0, where=_RAISING_BY_HAND),
+            Target("value", "owned", "", 10.0, where=_RAISING_BY_HAND),
         ),
     ),
     Calls("async call", "a coroutine", "coroutine", targets=ON_ALL),
@@ -237,7 +235,7 @@ ROWS: tuple[Calls, ...] = (
         "generator",
         telemetry="nothing",
         sides=("bare", "by hand", "decorated"),
-        targets=NOTHING,
+        targets=(Target("added", "decorated", "bare", 1.0),),
         units=2_000,
     ),
 )

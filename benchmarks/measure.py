@@ -52,13 +52,18 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Target:
-    """The most that a figure of ``side`` may be: its ratio to ``over``, what it adds, or its own value."""
+    """The most that a figure of ``side`` may be: its ratio to ``over``, what it adds, or its own value.
+
+    ``where`` is for a limit that is a time: what by hand takes on the machine that it is for. The figure is then told
+    as it would be there, because one machine is five times as fast as another.
+    """
 
     figure: Literal["ratio", "added", "value"]
     side: str
     over: str
     limit: float
     measure: str = "caller"
+    where: float | None = None
 
 
 @dataclass(frozen=True)
@@ -103,10 +108,11 @@ class Result:
 
     def figure(self, target: Target) -> float:
         """The number that ``target`` limits."""
+        scale = 1.0 if target.where is None else target.where / self.value(target.measure, "by hand")
         if target.figure == "value":
-            return self.value(target.measure, target.side)
+            return scale * self.value(target.measure, target.side)
         compare = self.ratio if target.figure == "ratio" else self.added
-        return compare(target.measure, target.side, target.over)
+        return scale * compare(target.measure, target.side, target.over)
 
 
 def joined(rounds: Rounds, more: Rounds) -> Rounds:

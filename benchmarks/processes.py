@@ -57,7 +57,7 @@ class Imports:
     name: str
     what: str
     statements: Mapping[str, str]
-    targets: tuple[tuple[str, float], ...] = ()
+    targets: tuple[Target, ...] = ()
     rounds: int = 15
     table: str = "processes"
 
@@ -74,8 +74,7 @@ class Imports:
                 if number >= 0:
                     milliseconds, size = map(float, done.stdout.split())
                     found[side].append((milliseconds, size))
-        limits = dict(self.targets)
-        over, side = self.statements
+        over, _ = self.statements
         return [
             Result(
                 self.table,
@@ -84,7 +83,7 @@ class Imports:
                 unit,
                 {label: {side: [each[index] for each in values] for side, values in found.items()}},
                 over,
-                (Target("value", side, "", limits[label], label),) if label in limits else (),
+                tuple(target for target in self.targets if target.measure == label),
             )
             for index, (label, unit) in enumerate((("CPU", "ms"), ("memory", "MiB")))
         ]
@@ -95,7 +94,10 @@ IMPORTS = (
         "import",
         f"`{_DECORATORS}`, beside the API, which whoever instruments pays",
         {"opentelemetry-api": _API, "decorators": _DECORATORS},
-        (("CPU", 55.0), ("memory", 6.0)),
+        (
+            Target("ratio", "decorators", "opentelemetry-api", 1.15, "CPU"),
+            Target("value", "decorators", "", 6.0, "memory"),
+        ),
     ),
     Imports(
         "import of a start",

@@ -283,7 +283,8 @@ def _limit(target: Mapping[str, Any], unit: str) -> str:
         return f"{target['side']} {limit} of {target['over']}: {target['found']:.2f}, {verdict}"
     plus = "+" if target["figure"] == "added" else ""
     of = f" of {target['over']}" if target["figure"] == "added" else ""
-    return f"{target['side']} {plus}{limit} {unit}{of}: {plus}{found}, {verdict}"
+    where = f" where by hand takes {target['where']:g}" if target.get("where") is not None else ""
+    return f"{target['side']} {plus}{limit} {unit}{of}{where}: {plus}{found}, {verdict}"
 
 
 def lines(result: Result) -> list[str]:
