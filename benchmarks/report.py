@@ -203,7 +203,9 @@ def _by_result(entries: Sequence[Mapping[str, Any]], layout: Layout) -> list[str
         title = f"**{entry['name']}**: {entry['what']}"
         for measure, rounds in entry["measures"].items():
             unit = entry["unit"]
-            cells = [_cell(rounds.get(side), layout) for side in sides]
+            # By hand everything is done by then: a share of next to nothing says nothing.
+            beside = Layout(compared="") if measure == "collection" else layout
+            cells = [_cell(rounds.get(side), beside) for side in sides]
             limits = "; ".join(_limit(each, unit) for each in entry["targets"] if each["measure"] == measure)
             lines.append(_line(title, f"{measure}, {unit}", *cells, *((limits,) if held else ())))
             title = ""
