@@ -122,6 +122,12 @@ def test_a_span_that_has_ended_can_be_read_as_the_sdks(owned: Owned) -> None:
     assert "late" not in span.attributes
 
 
+def test_a_span_that_is_printed_says_who_it_is(owned: Owned) -> None:
+    with operation("context.build"):
+        span = trace.get_current_span()
+        assert repr(span.get_span_context()) in repr(span)
+
+
 @forks
 def test_a_child_knows_the_span_that_its_parent_forked_in(owned: Owned) -> None:
     with operation("context.build"), operation("catalog.resolve"):

@@ -223,7 +223,7 @@ def test_histograms_start_while_the_calls_ran(outcomes: dict[str, Outcome], name
 def test_exemplars_never_point_at_a_wrong_span(outcomes: dict[str, Outcome], name: str) -> None:
     outcome = outcomes[name]
     told = timed(step for roots in plan(1, CALLS) for step in walk(roots))
-    found = pointing(_batches(outcome), outcome.spans, told, timed=name != "hand")
+    found = pointing(_batches(outcome), outcome.spans, told, timed=name != "hand", together=name == "owned")
     assert found.wrong[:5] == []
     assert len(found.alone) > 1_000
     for pair in found.pairs - found.alone:  # of the others the value could be no other span's
@@ -526,6 +526,7 @@ def test_a_sampler_decides_about_spans_and_never_about_metrics(
         outcome.spans,
         timed(step for roots in plans for step in walk(roots)),
         timed=True,
+        together=name == "owned",
     )
     assert found.wrong[:5] == []
     assert bool(found.alone) == (sampler != "always_off")

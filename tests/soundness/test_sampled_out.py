@@ -400,3 +400,31 @@ def test_where_the_sdk_has_renamed_what_tells_whether_a_tracer_is_on_it_is_taken
     _, ids = _host(ALWAYS_OFF)
     _call(2)
     assert ids.made == 0
+
+
+def test_a_sampler_that_raises_costs_the_span_and_leaves_the_hosts_trace_whole() -> None:
+    class Raising(Sampler):
+        def should_sample(self, context: Any, trace_id: int, name: str, *args: Any) -> SamplingResult:
+            if name == "context.build":
+                raise LookupError
+            return ALWAYS_ON.should_sample(context, trace_id, name, *args)
+
+        def get_description(self) -> str:
+            return "raises"
+
+    provider = TracerProvider(sampler=Raising(), shutdown_on_exit=False)
+    recorder.use(provider)
+    tracer = provider.get_tracer("host")
+
+    @context_build
+    def call() -> trace.Span:
+        carrier: dict[str, str] = {}
+        TraceContextTextMapPropagator().inject(carrier)
+        assert f"{outer.get_span_context().span_id:016x}" in carrier["traceparent"]
+        return tracer.start_span("below")
+
+    with tracer.start_as_current_span("outer") as outer:
+        below = call()
+        assert outer.is_recording()
+    assert below.parent == outer.get_span_context()  # type: ignore[attr-defined]  # the SDK's
+    assert dict(outer.attributes) == {}  # type: ignore[attr-defined]

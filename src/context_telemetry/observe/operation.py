@@ -18,8 +18,10 @@ from opentelemetry.context import Context
 from opentelemetry.trace import (
     INVALID_SPAN,
     Link,
+    NonRecordingSpan,
     Span,
     SpanKind,
+    get_current_span,
     set_span_in_context,
 )
 from opentelemetry.util.types import AttributeValue
@@ -204,7 +206,8 @@ class Operation:
         try:
             self.span = by.start(self, context)
         except Exception as error:
-            self.span = INVALID_SPAN
+            # The host's trace goes through, as if nobody had asked.
+            self.span = NonRecordingSpan(get_current_span(context).get_span_context())
             failsafe.caught("recorder.start", error)
 
     # A finished operation refers to itself nowhere, so that it is gone at once and never waits for the collector.

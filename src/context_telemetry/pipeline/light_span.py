@@ -118,6 +118,9 @@ class LightSpan(Span):
             assert self._identity is not None
             return self._identity
 
+    def __repr__(self) -> str:
+        return f"LightSpan({self.get_span_context()!r})"
+
     def parent_identity(self) -> SpanContext | None:
         """Who the parent span is, None of a root."""
         above = self.above
