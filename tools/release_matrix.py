@@ -137,6 +137,11 @@ def main() -> int:
         "--if-changed", action="store_true", help="all, unless results.json is of this tree; else the cut"
     )
     parser.add_argument("-k", metavar="EXPRESSION", help="only such scenarios; writes nothing")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        help="begin with the cut, and with no other release after so many: NOT RUN, it says",
+    )
     asked = parser.parse_args()
     known = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
     tree = digest(TESTED, RESULTS)
@@ -145,12 +150,14 @@ def main() -> int:
         print("matrix: results.json is of this very tree; only the cut is run")
     some = asked.releases or (CUT if asked.cut or (asked.if_changed and unchanged) else None)
     cells = [Cell(release, DEFAULT) for release in some] if some else all_cells()
-    outcomes = _run_all(cells, ["-k", asked.k] if asked.k else [])
+    outcomes = _run_all(cells, ["-k", asked.k] if asked.k else [], asked.minutes)
+    for cell in cells[len(outcomes) :]:
+        print(f"matrix: NOT RUN, {asked.minutes:g} minutes were over: {cell}")
     holes = [] if asked.k else unexplained({"cells": outcomes})
     for hole in holes:
         print(f"matrix: not run, and nothing says why: {hole}")
     passed = not holes and all(outcome.get("passed") for outcome in outcomes if not _not_here(outcome))
-    if not some and not asked.k:
+    if not some and not asked.k and len(outcomes) == len(cells):
         document = {"tree": tree, "passed": passed, "cells": outcomes}
         RESULTS.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
         if not holes:
@@ -158,10 +165,21 @@ def main() -> int:
     return int(not passed)
 
 
-def _run_all(cells: list[Cell], arguments: list[str]) -> list[dict[str, Any]]:
-    """Two at a time: servers that are started side by side wait for each other (rehearsal/driver.py)."""
+def _run_all(cells: list[Cell], arguments: list[str], minutes: float | None) -> list[dict[str, Any]]:
+    """Two at a time: servers that are started side by side wait for each other (rehearsal/driver.py).
+
+    After ``minutes`` none begins but those of the cut, which are the first then.
+    """
+    began = time.monotonic()
+    if minutes is not None:
+        cells.sort(key=lambda cell: cell.release not in CUT)
+
+    def in_time(cell: Cell) -> dict[str, Any] | None:
+        late = minutes is not None and time.monotonic() - began > 60 * minutes
+        return None if late and cell.release not in CUT else run(cell, arguments)
+
     with ThreadPoolExecutor(2) as workers:
-        return list(workers.map(lambda cell: run(cell, arguments), cells))
+        return [outcome for outcome in workers.map(in_time, cells) if outcome is not None]
 
 
 def _not_here(outcome: dict[str, Any]) -> bool:
