@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +87,26 @@ def test_results_are_of_what_the_scenarios_run_and_what_their_environments_are_m
     assert {"dev.py", "pyproject.toml", "constraints.txt", "tests/inprocess.py"} < tested
     assert {"tests/contract/looks.py", "tests/releases/test_on_check.py"} < tested
     assert not any(name.startswith(("docs/", "tests/test_", "tests/contract/test_")) for name in tested)
+
+
+def test_where_the_time_is_over_the_ends_run_and_the_others_are_said_not_to_have(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    results = tmp_path / "results.json"
+    monkeypatch.setattr(release_matrix, "RESULTS", results)
+    monkeypatch.setattr(release_matrix, "unexplained", lambda outcomes: [])
+    ran: list[str] = []
+
+    def run(cell: release_matrix.Cell, arguments: list[str]) -> dict[str, object]:
+        ran.append(cell.release)
+        return {"passed": True}
+
+    monkeypatch.setattr(release_matrix, "run", run)
+    monkeypatch.setattr(sys, "argv", ["matrix", "--if-changed", "--minutes", "0"])
+    assert release_matrix.main() == 0
+    assert set(ran) == set(release_matrix.CUT)
+    said = capsys.readouterr().out
+    left_out = {cell.release for cell in release_matrix.all_cells()} - set(release_matrix.CUT)
+    assert left_out
+    assert all(f"NOT RUN, 0 minutes were over: dataface {release} " in said for release in left_out)
+    assert not results.exists()

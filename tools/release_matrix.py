@@ -151,13 +151,14 @@ def main() -> int:
     some = asked.releases or (CUT if asked.cut or (asked.if_changed and unchanged) else None)
     cells = [Cell(release, DEFAULT) for release in some] if some else all_cells()
     outcomes = _run_all(cells, ["-k", asked.k] if asked.k else [], asked.minutes)
-    for cell in cells[len(outcomes) :]:
+    is_cut_short = asked.minutes is not None and len(outcomes) < len(cells)
+    for cell in cells[len(outcomes) :] if is_cut_short else ():
         print(f"matrix: NOT RUN, {asked.minutes:g} minutes were over: {cell}")
     holes = [] if asked.k else unexplained({"cells": outcomes})
     for hole in holes:
         print(f"matrix: not run, and nothing says why: {hole}")
     passed = not holes and all(outcome.get("passed") for outcome in outcomes if not _not_here(outcome))
-    if not some and not asked.k and len(outcomes) == len(cells):
+    if not some and not asked.k and not is_cut_short:
         document = {"tree": tree, "passed": passed, "cells": outcomes}
         RESULTS.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
         if not holes:
@@ -165,7 +166,7 @@ def main() -> int:
     return int(not passed)
 
 
-def _run_all(cells: list[Cell], arguments: list[str], minutes: float | None) -> list[dict[str, Any]]:
+def _run_all(cells: list[Cell], arguments: list[str], minutes: float | None = None) -> list[dict[str, Any]]:
     """Two at a time: servers that are started side by side wait for each other (rehearsal/driver.py).
 
     After ``minutes`` none begins but those of the cut, which are the first then.
