@@ -115,8 +115,9 @@ class Memory:
             for scope in resource.scope_metrics:
                 for metric in scope.metrics:
                     for point in metric.data.data_points:
-                        times: Any = point.count if isinstance(point, HistogramDataPoint) else point.value  # type: ignore[union-attr]
-                        counts[metric.name] += times
+                        number: Any = point  # a histogram's has a count, a counter's a value
+                        is_histogram = isinstance(point, HistogramDataPoint)
+                        counts[metric.name] += number.count if is_histogram else number.value
         return counts
 
     def close(self) -> None:

@@ -149,7 +149,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from context_telemetry import catalog_resolution, instrument
-from context_telemetry.observe import recorder
+from context_telemetry.observe import process_providers, recorder
 from context_telemetry.pipeline import auto, providers
 
 take = pytest.MonkeyPatch()
@@ -201,13 +201,13 @@ def test_without_a_global_the_process_has_providers_as_before(tmp_path: Path, go
     program = f"""
 {_GLOBALS[gone]}
 spans, reader = InMemorySpanExporter(), InMemoryMetricReader()
-print(resolve(), recorder.heard(), providers.host_has_providers())
+print(resolve(), recorder.heard(), process_providers.has_any())
 tracers = TracerProvider()
 tracers.add_span_processor(SimpleSpanProcessor(spans))
 trace.set_tracer_provider(tracers)
 metrics.set_meter_provider(MeterProvider([reader]))
 by = recorder.heard()
-print(resolve(), by.fallbacks, by.shares(trace.INVALID_SPAN), providers.host_has_providers())
+print(resolve(), by.fallbacks, by.shares(trace.INVALID_SPAN), process_providers.has_any())
 print(len(spans.get_finished_spans()), counted(reader))
 """
     assert _run(tmp_path, program).stdout.splitlines() == [

@@ -89,7 +89,7 @@ def test_results_are_of_what_the_scenarios_run_and_what_their_environments_are_m
     assert not any(name.startswith(("docs/", "tests/test_", "tests/contract/test_")) for name in tested)
 
 
-def test_where_the_time_is_over_the_ends_run_and_the_others_are_said_not_to_have(
+def test_where_the_time_is_over_the_cut_runs_and_the_others_are_said_not_to_have(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     results = tmp_path / "results.json"

@@ -52,7 +52,7 @@ class DroppedSpan(NonRecordingSpan):
             trace_id, state, random = first.trace_id, first.trace_state, first.trace_flags & _RANDOM
         made = SpanContext(trace_id, ids.generate_span_id(), False, TraceFlags(random), state)
         # Of several threads that ask at once, the first one says it.
-        return self.__dict__.setdefault("_identity", made)  # type: ignore[no-any-return]
+        return self.__dict__.setdefault("_identity", made)  # type: ignore[no-any-return]  # one that was made here
 
     def __repr__(self) -> str:
         return f"DroppedSpan({self.get_span_context()!r})"
@@ -65,20 +65,22 @@ def dropping(tracer: Any) -> Dropping | None:
         return None
     if not getattr(tracer, "_is_enabled", lambda: True)():  # it hands on the parent's span
         return None
-    if _drops(tracer.sampler):
-        return _always(tracer.id_generator)
-    return _below_dropped(tracer.id_generator) if drops_below_dropped(tracer.sampler) else None
+    always = drops_all(tracer.sampler)
+    if always or drops_below_dropped(tracer.sampler):
+        return _dropped(tracer.id_generator, always=always)
+    return None
+
+
+def drops_all(sampler: Any) -> bool:
+    """Whether it is known to drop every span."""
+    return _decides_as(sampler, "StaticSampler") and sampler.get_description() == "AlwaysOffSampler"
 
 
 def drops_below_dropped(sampler: Any) -> bool:
     """Whether it is known to drop whatever has a parent that is not sampled."""
     return _decides_as(sampler, "ParentBased") and all(
-        _drops(getattr(sampler, each, None)) for each in _BELOW_UNSAMPLED
+        drops_all(getattr(sampler, each, None)) for each in _BELOW_UNSAMPLED
     )
-
-
-def _drops(sampler: Any) -> bool:
-    return _decides_as(sampler, "StaticSampler") and sampler.get_description() == "AlwaysOffSampler"
 
 
 def _decides_as(sampler: Any, name: str) -> bool:
@@ -92,33 +94,22 @@ def sdk_counts_spans() -> bool:
     return os.environ.get("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "").strip().lower() == "true"
 
 
-def _always(ids: IdGenerator) -> Dropping:
-    def dropped(parent: Context) -> DroppedSpan:
-        # Not by a constructor: to pass through an abstract class takes longer than all of this.
-        span = object.__new__(DroppedSpan)
-        span.ids = ids
-        if parent:
-            above: Any = parent.get(SPAN_KEY)
-            if type(above) is DroppedSpan:
-                span.first = above.first or above
-            elif above is not None and (known := above.get_span_context()).is_valid:
-                span.first = known
-        return span
-
-    return dropped
-
-
-def _below_dropped(ids: IdGenerator) -> Dropping:
-    always = _always(ids)
+def _dropped(ids: IdGenerator, *, always: bool) -> Dropping:
+    """What drops every span, or those that have a parent which is not sampled."""
 
     def dropped(parent: Context) -> DroppedSpan | None:
         above: Any = parent.get(SPAN_KEY) if parent else None
+        first: DroppedSpan | SpanContext | None = None
         if type(above) is DroppedSpan:
-            return always(parent)
-        if type(above) is NonRecordingSpan:
+            first = above.first or above
+        elif above is not None and (always or type(above) is NonRecordingSpan):
             known = above.get_span_context()
-            if known.is_valid and not known.trace_flags.sampled:
-                return always(parent)
-        return None
+            first = known if known.is_valid and (always or not known.trace_flags.sampled) else None
+        if first is None and not always:
+            return None
+        # Not by a constructor: to pass through an abstract class takes longer than all of this.
+        span = object.__new__(DroppedSpan)
+        span.ids, span.first = ids, first
+        return span
 
     return dropped

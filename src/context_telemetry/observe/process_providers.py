@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def has_any() -> bool:
+    """Whether this process has a provider of tracers or of meters already."""
+    return tracer_provider() is not None or meter_provider() is not None
+
+
 def tracer_provider() -> TracerProvider | None:
     """The process's provider of tracers; None until it has one."""
     try:
@@ -33,7 +38,7 @@ def meter_provider() -> MeterProvider | None:
     if metrics is None:
         return None
     try:
-        return metrics._internal._METER_PROVIDER  # type: ignore[no-any-return]
+        return metrics._internal._METER_PROVIDER  # type: ignore[no-any-return]  # of a module looked up
     except AttributeError:
         ask = getattr(metrics, "get_meter_provider", None)
         return None if ask is None else _unless_proxy(ask())  # None: half imported

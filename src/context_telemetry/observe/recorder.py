@@ -69,9 +69,7 @@ def _host_configured() -> bool:
         metrics = sys.modules.get("opentelemetry.metrics")  # nobody who has not imported it has set one
         return metrics is not None and metrics._internal._METER_PROVIDER is not None
     except AttributeError:
-        return (
-            process_providers.tracer_provider() is not None or process_providers.meter_provider() is not None
-        )
+        return process_providers.has_any()
 
 
 def heard() -> Recorder | None:

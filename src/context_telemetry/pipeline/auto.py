@@ -18,7 +18,7 @@ from context_telemetry.instrumentation import (
     report_changes,
     report_state,
 )
-from context_telemetry.observe import failsafe, project, recorder, worker
+from context_telemetry.observe import failsafe, process_providers, project, recorder, worker
 from context_telemetry.observe.fork import on_forget, renew_in_child
 from context_telemetry.observe.surface import set_process_surface
 from context_telemetry.pipeline import shutdown
@@ -120,7 +120,7 @@ def _begin(root: Path | None, name: str | None, *, ours: bool, given: bool, serv
     recorder.set_limits(settings.limits.compile())
     set_process_surface(settings.surface)
     with _lock:
-        if _pipeline is None and not given and not providers.host_has_providers():
+        if _pipeline is None and not given and not process_providers.has_any():
             if settings.project is not None:
                 root, name = settings.project, settings.project.name
             _pipeline = providers.start(root, settings, set_global=ours, name=name)

@@ -108,7 +108,7 @@ def _id_generator(point: EntryPoint) -> IdGenerator | None:
 
 def _configurator(kind: str, provider: type, point: EntryPoint) -> Callable[..., Any]:
     getattr(provider, _setter(kind))  # without which it is of no use
-    return point.load()  # type: ignore[no-any-return]
+    return point.load()  # type: ignore[no-any-return]  # it is the SDK that calls it
 
 
 def is_sampler(name: str) -> bool:

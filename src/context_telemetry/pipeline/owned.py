@@ -14,13 +14,13 @@ from opentelemetry.metrics import MeterProvider as AnyMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision, Sampler
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, Sampler
 from opentelemetry.trace import Span, SpanContext
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
 from context_telemetry.observe import failsafe, worker
-from context_telemetry.observe.dropped_spans import drops_below_dropped, sdk_counts_spans
+from context_telemetry.observe.dropped_spans import drops_all, drops_below_dropped, sdk_counts_spans
 from context_telemetry.observe.opentelemetry_recorder import QUICK_NS, OpenTelemetryRecorder
 from context_telemetry.observe.operation import SPAN_KEY
 from context_telemetry.observe.points import Entry, Points
@@ -64,6 +64,7 @@ class OwnedRecorder(OpenTelemetryRecorder):
         self._add = [batcher.add for batcher in batchers]
         self._late: list[SpanProcessor] = []
         self._sampler: Sampler | None = None if tracers.sampler is ALWAYS_ON else tracers.sampler
+        self._drops_all = drops_all(tracers.sampler)
         self._drops_below_dropped = drops_below_dropped(tracers.sampler)
         self._decided = decided
         self.assemble: Callable[[LightSpan], ReadableSpan] = assembly
@@ -93,7 +94,7 @@ class OwnedRecorder(OpenTelemetryRecorder):
                 self._begin_below(span, above.get_span_context())
         if self._sampler is None:
             return span
-        if self._sampler is ALWAYS_OFF or (self._drops_below_dropped and _is_below_dropped(span)):
+        if self._drops_all or (self._drops_below_dropped and _is_below_dropped(span)):
             span.flags, span.op = span.flags & ~SAMPLED, None
             return span
         return self._sampled(self._sampler, span, op, parent)

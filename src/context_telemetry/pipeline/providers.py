@@ -313,11 +313,6 @@ def _renew_after_fork(*providers: Any) -> None:
     os.register_at_fork(after_in_child=renew)
 
 
-def host_has_providers() -> bool:
-    """Whether this process has providers already."""
-    return process_providers.tracer_provider() is not None or process_providers.meter_provider() is not None
-
-
 def _set_global(tracers: TracerProvider, meters: MeterProvider | None, loggers: LoggerProvider) -> None:
     from opentelemetry import _logs, metrics, trace
 
