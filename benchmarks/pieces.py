@@ -32,6 +32,7 @@ class _Nobody:
     """A recorder that records nothing: what is left is what observing costs before anybody records."""
 
     fallbacks: tuple[str, ...] = ()
+    sampler: str | None = None
 
     def start(self, op: Operation, parent: Context) -> Span:
         return INVALID_SPAN

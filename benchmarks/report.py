@@ -159,15 +159,52 @@ def write_page(found: Mapping[str, Any]) -> None:
 
 
 def page(found: Mapping[str, Any]) -> str:
-    """The page with each table of ``found``."""
+    """The page with each table of ``found``, and what all tables say in short."""
     page = PAGE.read_text("utf-8")
     for name in found:
-        begin = f"<!-- begin: python -m benchmarks {name} -->"
-        before, there, rest = page.partition(begin)
-        _, _, after = rest.partition(END)
-        if there:
-            page = f"{before}{begin}\n{table(name, found[name])}\n{END}{after}"
-    return page
+        page = _put(page, f"<!-- begin: python -m benchmarks {name} -->", table(name, found[name]))
+    return _put(page, "<!-- begin: in short -->", in_short({**read(), **found}))
+
+
+def _put(page: str, begin: str, text: str) -> str:
+    before, there, rest = page.partition(begin)
+    _, _, after = rest.partition(END)
+    return f"{before}{begin}\n{text}\n{END}{after}" if there else page
+
+
+def in_short(found: Mapping[str, Any]) -> str:
+    """The three lines that a page of this kind is opened for."""
+
+    def measured(table: str, name: str, measure: str, side: str, what: str = "") -> dict[str, Any]:
+        (entry,) = (
+            each
+            for each in found[table]["results"]
+            if (each["name"], measure) in [(name, known) for known in each["measures"]]
+            and what in each["what"]
+        )
+        figures: dict[str, Any] = entry["measures"][measure][side]
+        return figures
+
+    owned = measured("calls", "call, exported, an owned pipeline", "caller", "owned")
+    host = measured("calls", "call, exported, the host's providers", "caller", "decorated")
+    hand = measured("calls", "call, exported, the host's providers", "caller", "by hand")
+    tool, page = (
+        measured("latency", name, "p50", "observed", " of 10 KB") for name in ("MCP tool call", "HTTP page")
+    )
+    memory = measured("processes", "start of `dft mcp serve`", "memory", "observed")
+    started = measured("processes", "start of `dft serve`", "wall", "observed")
+    return "\n".join(
+        (
+            f"- **A call** of a decorated function (a span, three metrics) takes {_number(owned['median'])} us of "
+            f"its caller's time where the library owns the pipeline, and {_number(host['median'])} us with a host's "
+            f"providers: {owned['ratio']:.2f} and {host['ratio']:.2f} of writing the same by hand "
+            f"({_number(hand['median'])} us).",
+            f"- **An MCP tool call** of a real `dft mcp serve` takes {tool['added']:.2f} ms longer (median, 10 KB), a "
+            f"page of `dft serve` {page['added']:.2f} ms.",
+            f"- **A server** has {memory['added']:.0f} MiB more, and its first page takes {started['ratio']:.2f} times "
+            "as long to come.",
+        )
+    )
 
 
 def table(name: str, found: Mapping[str, Any]) -> str:
@@ -296,7 +333,9 @@ def lines(result: Result) -> list[str]:
         + (f": not run: {result.not_run}" if result.not_run else "")
     ]
     for measure, rounds in result.measures.items():
-        sides = "  ".join(f"{side} {result.value(measure, side):.4g}" for side in rounds)
+        sides = "  ".join(
+            f"{side} {result.value(measure, side):.4g}{_share(result, measure, side)}" for side in rounds
+        )
         verdicts = "  ".join(
             f"[{each.side}: {each.figure} {result.figure(each):.3g} of at most {each.limit:g}]"
             for each in result.targets
@@ -304,3 +343,8 @@ def lines(result: Result) -> list[str]:
         )
         said.append(f"  {measure:9} {sides} {result.unit}  {verdicts}")
     return said
+
+
+def _share(result: Result, measure: str, side: str) -> str:
+    ratio = _figures(result, measure, side).get("ratio")
+    return "" if ratio is None else f" ({ratio:.2f})"

@@ -218,6 +218,7 @@ class Process:
         dropped: int = 0,
         places: Mapping[str, int] | None = None,
         missing: Sequence[str] = (),
+        sampler: str | None = None,
         ago: float = 60.0,
     ) -> Path:
         """Append a `context_telemetry.state` event."""
@@ -235,6 +236,8 @@ class Process:
         }
         if missing:
             attributes["context_telemetry.hooks.missing"] = missing
+        if sampler:
+            attributes["context_telemetry.sampler"] = sampler
         return self.event("context_telemetry.state", attributes, ago=ago)
 
 

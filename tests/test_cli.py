@@ -116,8 +116,8 @@ def test_the_status_document_keeps_its_schema(shop: Shop) -> None:
     assert found["schema"] == "context-telemetry.status/1"
     assert sorted(found) == [
         "ages", "artifacts", "checks", "cut_lines", "durations", "errors", "exit_code", "folder", "generated_at",
-        "indicators", "payloads", "processes", "project", "reason", "reasons", "schema", "served", "since", "state",
-        "traffic", "unreadable", "window_seconds",
+        "indicators", "payloads", "processes", "project", "reason", "reasons", "samplers", "schema", "served",
+        "since", "state", "traffic", "unreadable", "window_seconds",
     ]  # fmt: skip
     assert (found["state"], found["exit_code"], found["window_seconds"]) == ("unhealthy", 1, 3600.0)
     (claude,) = [row for row in found["traffic"] if row["client"] == "claude_code"]
@@ -882,7 +882,10 @@ def test_doctor_says_of_what_is_sent_alone_and_of_a_sampler(shop: Shop) -> None:
     assert "only metrics are exported (OTEL_EXPORTER_OTLP_METRICS_ENDPOINT)" in traces["advice"]
     assert doctors_word(shop, "goes to OTLP", **metrics)["found"].startswith("127.0.0.1:9:")
     sampler = doctors_word(shop, "sampler", OTEL_TRACES_SAMPLER="always_off")
-    assert sampler["state"] == "note"
+    assert (sampler["state"], sampler["found"]) == (
+        "note",
+        "OTEL_TRACES_SAMPLER=always_off (AlwaysOffSampler)",
+    )
     assert "what was sampled" in sampler["advice"]
 
 
@@ -893,11 +896,8 @@ def test_doctor_says_of_what_is_sent_alone_and_of_a_sampler(shop: Shop) -> None:
             {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"},
             "(OTEL_EXPORTER_OTLP_ENDPOINT): these are the local files from before",
         ),
-        (
-            {"OTEL_TRACES_SAMPLER": "traceidratio"},
-            "OTEL_TRACES_SAMPLER=traceidratio: counted is what was sampled",
-        ),
-        ({"OTEL_TRACES_SAMPLER": "always_on"}, ""),
+        # What was recorded is what processes say of themselves, whatever the environment of `status` has.
+        ({"OTEL_TRACES_SAMPLER": "traceidratio"}, ""),
         ({}, ""),
     ],
 )
@@ -910,6 +910,54 @@ def test_status_says_what_its_files_do_not_hold(shop: Shop, environ: dict[str, A
     ]
     assert len(lines) == bool(told)
     assert told in "".join(lines)
+
+
+_RATIO = "TraceIdRatioBased{0.1}"
+_BELOW = (
+    "remoteParentSampled:AlwaysOnSampler,remoteParentNotSampled:AlwaysOffSampler,"
+    "localParentSampled:AlwaysOnSampler,localParentNotSampled:AlwaysOffSampler"
+)
+
+
+def test_status_and_doctor_say_of_each_process_what_sampled_its_calls(shop: Shop) -> None:
+    samplers = {1: _RATIO, 2: None, 3: _RATIO, 4: f"ParentBased{{root:{_RATIO},{_BELOW}}}", 5: "other"}
+    for pid, sampler in samplers.items():
+        process = Process(shop.folder, pid=pid)
+        process.call(healthy(60.0))
+        process.state(sampler=sampler)
+        process.flush()
+    shown = ct(shop, "status", columns=None).stdout
+    assert [line.partition("no more: ")[2] for line in shown.splitlines() if "what was sampled" in line] == [
+        f"{_RATIO} in processes 1, 3",
+        f"ParentBased{{root:{_RATIO},...}} in process 4",
+        "another sampler than the SDK's six in process 5",
+    ]
+    assert "HEALTHY" in shown
+    assert "everything is recorded" not in shown
+    assert "left open by what is above: telemetry_dropped" in shown
+    assert asked(shop, "status")["samplers"] == [
+        {"sampler": _RATIO, "pids": [1, 3]},
+        {"sampler": samplers[4], "pids": [4]},
+        {"sampler": "other", "pids": [5]},
+    ]
+    of_process = {pid: doctors_word(shop, f"process {pid}") for pid in samplers}
+    assert f", sampled by {_RATIO}, " in of_process[1]["found"]
+    assert of_process[1]["advice"] == "status counts what was sampled, and no more"
+    assert of_process[2]["state"] == "ok"
+    assert "sampled" not in of_process[2]["found"]
+
+
+def test_where_every_process_recorded_all_status_ticks_that(shop: Shop) -> None:
+    shop.record_health()
+    assert "everything is recorded" in ct(shop, "status", columns=None).stdout
+    assert asked(shop, "status")["samplers"] == []
+
+
+def test_a_process_that_waits_for_its_first_call_and_samples_says_so_beyond_the_window(shop: Shop) -> None:
+    Process(shop.folder).state(sampler="AlwaysOffSampler", ago=7200.0)
+    shown = ct(shop, "status", columns=None).stdout
+    assert "no calls recorded yet: process 4242 began to record 2 h ago" in shown
+    assert "counted is what was sampled, and no more: AlwaysOffSampler in process 4242" in shown
 
 
 def test_a_state_folder_that_cannot_be_is_named(shop: Shop, tmp_path: Path) -> None:

@@ -379,6 +379,70 @@ def test_what_cannot_be_had_is_wrong_and_the_sampler_that_is_none_samples_nothin
     assert ("telemetry", "sampler") not in found
 
 
+@pytest.mark.parametrize(
+    ("sampler", "argument", "is_wrong", "notes"),
+    [
+        ("traceidratio", "half", True, ""),
+        ("TraceIdRatio", "1.5", True, ""),
+        ("parentbased_traceidratio", "nan", True, "ParentBased{root:TraceIdRatioBased{1.0},...}"),
+        ("traceidratio", "0.5", False, "TraceIdRatioBased{0.5}"),
+        ("traceidratio", "1", False, ""),
+        ("traceidratio", "", False, ""),
+        ("always_off", "half", False, "AlwaysOffSampler"),
+    ],
+)
+def test_a_share_that_is_none_is_wrong_and_what_may_be_left_out_is_told_by_what_is_made_of_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    sampler: str,
+    argument: str,
+    is_wrong: bool,
+    notes: str,
+) -> None:
+    monkeypatch.setattr(instrumentor, "HOOKS", ())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", argument)
+    found = told(capsys)
+    wrong = found.get(("telemetry", "components"), {"state": "", "found": ""})
+    said = f"OTEL_TRACES_SAMPLER_ARG={argument} is no number from 0 to 1: {sampler.lower()} goes by 1"
+    assert (wrong["state"], wrong["found"]) == (("wrong", said) if is_wrong else ("", ""))
+    note = found.get(("telemetry", "sampler"), {"found": ""})["found"]
+    assert note == (f"OTEL_TRACES_SAMPLER={sampler} ({notes})" if notes else "")
+
+
+_SENT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+
+
+@pytest.mark.skipif(not doctor._fastapi_can_export(), reason="this FastAPI exports nothing by itself")
+@pytest.mark.parametrize(
+    ("environ", "is_told"),
+    [
+        ({**_SENT, "FASTAPI_OTEL_AUTO_CONFIGURE": "True"}, True),
+        ({**_SENT, "FASTAPI_OTEL_AUTO_CONFIGURE": "false"}, False),
+        ({"FASTAPI_OTEL_AUTO_CONFIGURE": "true"}, False),  # nor does it where there are local files
+        ({**_SENT, "FASTAPI_OTEL_AUTO_CONFIGURE": "true", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, False),
+    ],
+)
+def test_a_fastapi_that_exports_past_the_guard_is_told_of(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    environ: dict[str, str],
+    is_told: bool,
+) -> None:
+    monkeypatch.setattr(instrumentor, "HOOKS", ())
+    monkeypatch.chdir(tmp_path)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    found = told(capsys).get(("guard", "FastAPI"))
+    assert (found is not None) is is_told
+    if found is not None:
+        assert found["state"] == "note"
+        assert "the second time unguarded" in found["advice"]
+
+
 def test_an_exemplar_filter_that_is_none_costs_the_metrics_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -445,9 +509,10 @@ def test_somebodys_sampler_is_not_made_by_status_and_once_by_doctor(
     process.flush()
 
     status.once(place, None, as_json=False)
-    assert "OTEL_TRACES_SAMPLER=counting: counted is what was sampled" in capsys.readouterr().out
+    capsys.readouterr()
     assert "counting" not in sys.modules, "it is not even loaded"
-    assert told(capsys)["telemetry", "sampler"]["found"] == "OTEL_TRACES_SAMPLER=counting"
+    found = told(capsys)["telemetry", "sampler"]["found"]
+    assert found == "OTEL_TRACES_SAMPLER=counting (AlwaysOffSampler)"
     assert importlib.import_module("counting").made == [None]
 
 

@@ -1,4 +1,4 @@
-"""Spans as OTLP JSON text: the same as the official encoder's, which is the referee, and not by way of it."""
+"""Spans and log records as OTLP JSON text: the same as OpenTelemetry's own encoder's, which is the referee."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
+from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.exporter.otlp.json.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.json.common.trace_encoder import encode_spans
+from opentelemetry.sdk._logs import LogRecordLimits, ReadableLogRecord
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -114,26 +117,28 @@ class _Generated:
         )
 
 
+def _told(message: Any) -> Any:
+    """A message without what says nothing: a field that has what it has where it is left out."""
+    if isinstance(message, list):
+        return [_told(each) for each in message]
+    if not isinstance(message, dict):
+        return message
+    kept = {key: _told(value) for key, value in message.items()}
+    nothing = {"name": "", "key": "", "values": [], "flags": 0, "severityNumber": 0}
+    return {
+        key: value
+        for key, value in kept.items()
+        if (key, value) not in nothing.items() and not (key.endswith("imeUnixNano") and value == "0")
+    }
+
+
 def _read(text: str) -> str:
     """What it says, whatever the order of its keys; 1 is not True and not 1.0."""
-    return json.dumps(json.loads(text), sort_keys=True, indent=1)
+    return json.dumps(_told(json.loads(text)), sort_keys=True, indent=1)
 
 
 def _official(spans: Sequence[ReadableSpan]) -> str:
     return _read(json.dumps(encode_spans(spans).to_dict()))
-
-
-@pytest.fixture
-def sent_on(monkeypatch: pytest.MonkeyPatch) -> list[ReadableSpan]:
-    """The spans that went to the official encoder. What is asked of it for a resource and its scope has no name."""
-    asked: list[ReadableSpan] = []
-
-    def encode(spans: Sequence[ReadableSpan]) -> Any:
-        asked.extend(span for span in spans if span.name)
-        return encode_spans(spans)
-
-    monkeypatch.setattr(otlp_json, "encode_spans", encode)
-    return asked
 
 
 def _simple(made: type[ReadableSpan] = ReadableSpan, **options: Any) -> ReadableSpan:
@@ -171,7 +176,7 @@ def test_whatever_a_span_has_is_written_as_the_official_encoder_writes_it(seed: 
     generated = _Generated(seed)
     for count in (1, 2, 60):
         spans = [generated.span() for _ in range(count)]
-        text = otlp_json.request(spans)
+        text = otlp_json.spans_request(spans)
         assert _read(text) == _official(spans)
         assert text.isascii()
         assert "\n" not in text
@@ -186,16 +191,13 @@ def test_whatever_a_span_has_is_written_as_the_official_encoder_writes_it(seed: 
         ),
     ],
 )
-def test_spans_of_the_sdk_are_written_here_with_what_their_limits_dropped(
-    limits: SpanLimits, sent_on: list[ReadableSpan]
-) -> None:
+def test_spans_of_the_sdk_are_written_with_what_their_limits_dropped(limits: SpanLimits) -> None:
     spans = _recorded(TracerProvider(span_limits=limits, resource=Resource({"service.name": "s", "pid": 1})))
     for given in (spans, [guard.span(span) for span in spans]):
-        assert _read(otlp_json.request(given)) == _official(given)
-    assert sent_on == []
+        assert _read(otlp_json.spans_request(given)) == _official(given)
 
 
-def test_a_span_that_the_guard_knows_to_be_harmless_is_written_here(sent_on: list[ReadableSpan]) -> None:
+def test_a_span_that_the_guard_knows_to_be_harmless_is_written_as_any_other() -> None:
     told = {"dataface.outcome": "ok", "dataface.entry": True, "dataface.payload.size": 208, "age": 1.5}
     spans = [
         _simple(guard.Harmless, parent=parent, attributes=told, kind=kind, status=Status(code))
@@ -203,13 +205,12 @@ def test_a_span_that_the_guard_knows_to_be_harmless_is_written_here(sent_on: lis
         for kind in SpanKind
         for code in StatusCode
     ]
-    assert _read(otlp_json.request(spans)) == _official(spans)
-    assert sent_on == []
+    assert _read(otlp_json.spans_request(spans)) == _official(spans)
 
 
 def test_equal_attributes_of_another_type_are_not_taken_for_each_other() -> None:
     spans = [_simple(attributes={"a": value}) for value in (True, 1, 1.0, "1", False, 0, 0.0, "", True, 1)]
-    assert _read(otlp_json.request(spans)) == _official(spans)
+    assert _read(otlp_json.spans_request(spans)) == _official(spans)
 
 
 def test_more_words_resources_and_scopes_than_are_kept_are_written_all_the_same() -> None:
@@ -223,20 +224,14 @@ def test_more_words_resources_and_scopes_than_are_kept_are_written_all_the_same(
             )
             for number in range(many)
         ]
-        assert _read(otlp_json.request(spans)) == _official(spans)
+        assert _read(otlp_json.spans_request(spans)) == _official(spans)
         assert len(otlp_json._words) <= otlp_json._MOST_WORDS
         assert len(otlp_json._heads) <= otlp_json._MOST_HEADS
-
-
-_ENDLESS = {"n": 10**5_000}  # more digits than Python makes text of
 
 
 @pytest.mark.parametrize(
     "bad",
     [
-        {"attributes": _ENDLESS},
-        {"resource": Resource(_ENDLESS)},
-        {"instrumentation_scope": InstrumentationScope("bad", attributes=_ENDLESS)},
         {"context": SpanContext(2**130, 8, False)},
         {"parent": SpanContext(7, 2**70, False)},
         {"links": [Link(SpanContext(7, 2**70, False))]},
@@ -246,6 +241,92 @@ _ENDLESS = {"n": 10**5_000}  # more digits than Python makes text of
 def test_a_span_that_nobody_can_encode_is_counted_and_the_others_written(bad: dict[str, Any]) -> None:
     before = failsafe.drops().get("spans", 0)
     spans = _recorded(TracerProvider())
-    for count in (1, 2):  # its resource and scope are not taken for known the second time
-        assert _read(otlp_json.request([spans[0], _simple(**bad), *spans[1:]])) == _official(spans)
-        assert failsafe.drops()["spans"] == before + count
+    text = otlp_json.spans_request([spans[0], _simple(**bad), *spans[1:]])
+    assert _read(text) == _official(spans)
+    assert failsafe.drops()["spans"] == before + 1
+
+
+_ENDLESS = 10**5_000  # more digits than Python makes text of
+
+
+@pytest.mark.parametrize(
+    ("bad", "holder"),
+    [
+        (_ENDLESS, lambda given: {"attributes": given}),
+        (_ENDLESS, lambda given: {"resource": Resource(given)}),
+        (_ENDLESS, lambda given: {"instrumentation_scope": InstrumentationScope("s", attributes=given)}),
+        (_ENDLESS, lambda given: {"links": [Link(SpanContext(7, 8, False), given)]}),
+        (_ENDLESS, lambda given: {"events": [Event("e", given, _MOMENT)]}),
+        (object(), lambda given: {"attributes": given}),
+        ((1, object()), lambda given: {"attributes": given}),
+        ({"within": object()}, lambda given: {"attributes": given}),
+    ],
+    ids=("attribute", "resource", "scope", "link", "event", "object", "in_a_tuple", "in_a_mapping"),
+)
+def test_an_attribute_that_nobody_can_encode_is_counted_and_all_else_written(
+    bad: Any, holder: Callable[[Mapping[str, Any]], dict[str, Any]]
+) -> None:
+    before = failsafe.drops().get("exporter: attribute", 0)
+    text = otlp_json.spans_request([_simple(**holder({"before": "x", "bad": bad, "after": 1}))])
+    assert _read(text) == _official([_simple(**holder({"before": "x", "after": 1}))])
+    assert failsafe.drops()["exporter: attribute"] == before + 1
+
+
+class _Word(str):
+    """A string of another class, as enumerations have."""
+
+
+class _Number(int):
+    pass
+
+
+@pytest.mark.parametrize("value", [_Word("x"), _Number(7), (_Word("x"), _Number(7)), SpanKind.SERVER.name])
+def test_values_of_classes_below_are_written_as_what_they_are(value: Any) -> None:
+    span = _simple(attributes={"a": value})
+    assert _read(otlp_json.spans_request([span])) == _official([span])
+
+
+def _log_record(generated: _Generated) -> ReadableLogRecord:
+    choose = generated.random.choice
+    ids: Any = ((None, None), (0, 0), (7, 8), (2**128 - 1, 2**64 - 1))
+    trace_id, span_id = choose(ids)
+    record = LogRecord(
+        timestamp=choose((_MOMENT, 0, None)),
+        observed_timestamp=choose((_MOMENT + 1, 0)),
+        severity_text=choose((None, "", "WARN")),
+        severity_number=choose((None, SeverityNumber.UNSPECIFIED, SeverityNumber.ERROR4)),
+        body=generated.value(),
+        attributes=generated.attributes(),
+        event_name=choose((None, "", "dataface.degradation")),
+    )
+    record.trace_id, record.span_id, record.trace_flags = (
+        trace_id,
+        span_id,
+        choose((TraceFlags(0), TraceFlags(3))),
+    )
+    return ReadableLogRecord(
+        record,
+        choose(generated.resources),
+        choose(generated.scopes),
+        LogRecordLimits(max_attributes=choose((None, 1))),
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_a_log_record_has_is_written_as_the_official_encoder_writes_it(seed: int) -> None:
+    generated = _Generated(seed)
+    for count in (1, 2, 60):
+        records = [_log_record(generated) for _ in range(count)]
+        text = otlp_json.logs_request(records)
+        assert _read(text) == _read(json.dumps(encode_logs(records).to_dict()))
+        assert text.isascii()
+        assert "\n" not in text
+
+
+def test_a_log_record_that_nobody_can_encode_is_counted_and_the_others_written() -> None:
+    before = failsafe.drops().get("logs", 0)
+    good, bad, last = (_log_record(_Generated(seed)) for seed in range(3))
+    bad.log_record.body = object()  # type: ignore[assignment]
+    text = otlp_json.logs_request([good, bad, last])
+    assert _read(text) == _read(json.dumps(encode_logs([good, last]).to_dict()))
+    assert failsafe.drops()["logs"] == before + 1

@@ -238,27 +238,6 @@ auto.uninstrument()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-def test_without_a_way_to_renew_the_resource_a_child_says_its_parents_process_id(tmp_path: Path) -> None:
-    program = """
-if {taken}:
-    take_away(take, TracerProvider, "_update_resource")
-auto.activate()
-resolve()
-resource = lambda: auto.current().tracer_provider.resource.attributes["process.pid"]
-child = os.fork()
-if child == 0:
-    print(resolve(), resource() == os.getpid(), resource() == os.getppid(), flush=True)
-    os._exit(0)
-os.waitpid(child, 0)
-auto.uninstrument()
-"""
-    assert _run(tmp_path, program.format(taken=False)).stdout == "answered True False\n"
-    done = _run(tmp_path, program.format(taken=True))
-    assert done.stdout == "answered False True\n"
-    assert "AttributeError" not in done.stderr
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_without_a_way_to_forget_a_childs_counts_go_on_from_its_parents(tmp_path: Path) -> None:
     program = """
 from opentelemetry.sdk.metrics._internal._view_instrument_match import _ViewInstrumentMatch
@@ -277,17 +256,3 @@ os.waitpid(child, 0)
 """
     assert _run(tmp_path, program.format(taken=False)).stdout == "answered 1\n"
     assert _run(tmp_path, program.format(taken=True)).stdout == "answered 4\n"
-
-
-def test_without_the_encoder_of_files_there_are_none_and_all_else_goes_on(tmp_path: Path) -> None:
-    program = """
-sys.modules["opentelemetry.exporter.otlp.json.common._log_encoder"] = None
-auto.activate()
-print(resolve(), auto.current() is not None)
-auto.uninstrument()
-"""
-    done = _run(tmp_path, program)
-    assert done.stdout == "answered False\n"
-    assert "ModuleNotFoundError in " in done.stderr
-    assert not list((tmp_path / "state").rglob("*.jsonl"))
-    assert _run(tmp_path, program, **_PROMETHEUS).stdout == "answered True\n"

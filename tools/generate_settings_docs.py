@@ -204,6 +204,8 @@ STATUS_KEYS = {
     "processes": "what recorded in the window, the sick first: `pid`, `instance` (of the service), `release` (of "
     "Dataface), `first`, `last`, `clients`, `calls`, `surfaces`, `not_ok` (how many calls were not), `began` (to "
     "record, perhaps before the window), `ended` (as it said: null of one that runs or was killed)",
+    "samplers": "what may have left calls out of all this: `sampler` (OpenTelemetry's own description, or `other`) and "
+    "the `pids` that had it; empty where every call is recorded",
     "unreadable": "files that were skipped: `name`, `why`",
     "cut_lines": "lines that were skipped, by file",
 }
@@ -433,8 +435,9 @@ A [check](check.md#what-it-looks-at) is nobody's call: `telemetry_silent`, `degr
 out. Where reasons or names are counted, whose metrics do not say the operation, checks are among the calls.
 `checks_failing` is about checks alone, by all that they find or could not look at.
 
-It counts what is in the local files. With `OTEL_TRACES_SAMPLER` set these hold what was sampled and nothing else,
-without a mark on what is missing; metrics over OTLP are complete.
+It counts what is in the local files. Where a process has a sampler (`OTEL_TRACES_SAMPLER`) these hold what was sampled
+and nothing else, which `status` says below the verdict, with the sampler; how much is missing nobody knows. Then there
+is no tick for everything being recorded. Metrics over OTLP are complete, but for what a Collector derives from spans.
 
 {_table(INDICATOR_COLUMNS, rows)}
 

@@ -164,7 +164,12 @@ def _prometheus() -> Prometheus | None:
     except ImportError:
         return None
     registry = CollectorRegistry()
-    return Prometheus(PrometheusMetricReader(registry=registry), registry)
+    try:
+        reader = PrometheusMetricReader(registry=registry)
+    except TypeError:  # OpenTelemetry before 1.42 knows the registry of the whole process alone
+        reader = PrometheusMetricReader()
+        registry.register(reader._collector)
+    return Prometheus(reader, registry)
 
 
 @dataclass

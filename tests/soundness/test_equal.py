@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from opentelemetry import baggage, trace
 from opentelemetry.context import Context
+from opentelemetry.sdk.metrics import AlignedHistogramBucketExemplarReservoir
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 from opentelemetry.trace import get_current_span
@@ -42,6 +43,7 @@ from soundness.workload import IDENTITY, Step, plan, remote, run, timed, walk
 CALLS = 10_000
 FEW = 500
 # The bursts of these tests are longer than a queue; what happens to a full one is `test_queue`'s.
+_RESERVOIRS_HAVE_LOCKS = hasattr(AlignedHistogramBucketExemplarReservoir([]), "_lock")
 _ROOM = {
     "OTEL_BSP_MAX_QUEUE_SIZE": "200000",
     "OTEL_BLRP_MAX_QUEUE_SIZE": "200000",
@@ -221,6 +223,8 @@ def test_histograms_start_while_the_calls_ran(outcomes: dict[str, Outcome], name
 
 @pytest.mark.parametrize("name", WAYS)
 def test_exemplars_never_point_at_a_wrong_span(outcomes: dict[str, Outcome], name: str) -> None:
+    if name not in LIBRARY and not _RESERVOIRS_HAVE_LOCKS:
+        pytest.skip("by hand, threads mix up whose value an exemplar has, before OpenTelemetry 1.45")
     outcome = outcomes[name]
     told = timed(step for roots in plan(1, CALLS) for step in walk(roots))
     found = pointing(_batches(outcome), outcome.spans, told, timed=name != "hand", together=name == "owned")

@@ -7,6 +7,7 @@ themselves is in `recorded`. What a host does with providers of its own it canno
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import socket
 import sys
@@ -25,8 +26,8 @@ from context_telemetry.cli.place import (
     broken_file,
     not_to_be_made,
     root_of,
-    sampled,
 )
+from context_telemetry.health import words
 from context_telemetry.history.files import find as find_files
 
 if TYPE_CHECKING:
@@ -50,6 +51,12 @@ _PROVIDERS = {
     "OTEL_PYTHON_METER_PROVIDER": _ASKED_FIRST,
     "OTEL_PYTHON_LOGGER_PROVIDER": _ASKED_FIRST,
 }
+
+_FASTAPI = "FASTAPI_OTEL_AUTO_CONFIGURE"
+_SENT_TWICE = (
+    "FastAPI adds exporters of its own to the providers: all is sent twice, the second time unguarded, "
+    "with query strings and texts of exceptions; unset it"
+)
 
 _NEW = (
     "new: no row knows them. A command is no entry, of a tool only failures are told, a function is not observed; "
@@ -209,6 +216,8 @@ def _telemetry(project: Path | None, state_dir: Path | None) -> Iterator[Check]:
         else:
             yield Check(section, "goes to", "note", "local files of the project", "no project, no files")
     yield from _guard("guard", content=settings.content)
+    if installed and _fastapi_exports():
+        yield Check("guard", "FastAPI", "note", f"{_FASTAPI}=true", _SENT_TWICE)
     if root is not None:
         from context_telemetry.cli.owned import owned
 
@@ -226,16 +235,16 @@ def _components(section: str, metrics: set[str]) -> Iterator[Check]:
     """
     try:
         from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
         from context_telemetry.cli.recorded import by_sdk
-        from context_telemetry.pipeline.components import components, why_no_metrics
+        from context_telemetry.observe.samplers import may_leave_out
+        from context_telemetry.pipeline.components import SAMPLER, components, why_no_metrics
         from context_telemetry.pipeline.owned import why_not
 
         # It makes what others have written: whether that can be used, nothing else tells.
         with contextlib.redirect_stdout(sys.stderr):
             chosen = components()
-        TracerProvider(chosen.sampler, shutdown_on_exit=False)
+        sampler = may_leave_out(TracerProvider(chosen.sampler, shutdown_on_exit=False).sampler)
         fallbacks = list(why_not(chosen))
         no_metrics = why_no_metrics() if metrics else ""
         if metrics and not no_metrics and (reason := _why_not_histograms(chosen, metrics)) is not None:
@@ -246,9 +255,13 @@ def _components(section: str, metrics: set[str]) -> Iterator[Check]:
         return
     for problem in (*chosen.problems, *([no_metrics] if no_metrics else ())):
         yield Check(section, "components", "wrong", problem)
-    if (sampler := sampled()) and chosen.sampler is not ALWAYS_ON:
-        advice = "status counts what was sampled, and nothing else; metrics over OTLP are complete"
-        yield Check(section, "sampler", "note", f"OTEL_TRACES_SAMPLER={sampler}", advice)
+    if sampler is not None:
+        advice = (
+            "status counts what was sampled, and no more; metrics over OTLP are complete, but for what a Collector "
+            "derives from spans"
+        )
+        found = f"{SAMPLER}={os.environ[SAMPLER].strip()} ({words.sampler(sampler)})"
+        yield Check(section, "sampler", "note", found, advice)
     if fallbacks:
         advice = "a call takes more of the caller's time; what is recorded is the same"
         yield Check(section, "recorder", "note", by_sdk(fallbacks), advice)
@@ -334,6 +347,22 @@ def _folder(section: str, folder: Path) -> Check:
     if folder.is_dir() and not os.access(folder, os.W_OK):
         return Check(section, "goes to files", "wrong", found, "the folder cannot be written to")
     return Check(section, "goes to files", "ok", found, "" if count else "nothing recorded yet")
+
+
+def _fastapi_exports() -> bool:
+    """Whether FastAPI exports by itself what the process exports over OTLP."""
+    is_told = os.environ.get(_FASTAPI, "").lower() == "true"
+    # It knows no other protocol, says so, and then exports nothing.
+    speaks = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or "http/protobuf"
+    return is_told and speaks == "http/protobuf" and _fastapi_can_export()
+
+
+def _fastapi_can_export() -> bool:
+    """Whether the FastAPI that is installed here can: since 0.165."""
+    try:
+        return importlib.util.find_spec("fastapi.telemetry") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _guard(section: str, *, content: bool) -> Iterator[Check]:

@@ -77,6 +77,7 @@ def status(seen: Status, exit_code: int) -> dict[str, Any]:
             for event in history.last_events(names.EVENT_DATAFACE_ARTIFACT_CHANGED, names.DATAFACE_ARTIFACT)
         ],
         "processes": [_plain(process) for process in seen.facts.processes],
+        "samplers": [_plain(each) for each in seen.facts.samplers],
         "unreadable": [asdict(each) for each in history.unreadable],
         "cut_lines": dict(history.cut_lines),
     }

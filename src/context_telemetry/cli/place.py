@@ -126,14 +126,6 @@ def unusable(folder: Path) -> str:
     return f"no files can be kept in {folder}: {why}; set CONTEXT_TELEMETRY_STATE_DIR" if why else ""
 
 
-def sampled() -> str:
-    """The sampler of this environment that may leave calls out of local files; empty when there is none."""
-    from context_telemetry.pipeline.components import SAMPLER, is_sampler
-
-    sampler = os.environ.get(SAMPLER, "").strip()
-    return sampler if sampler.lower() != "always_on" and is_sampler(sampler) else ""
-
-
 def _none_in(folder: Path) -> NoProject:
     return NoProject(
         f"no Dataface project in {folder} or above: name one with --project DIR or {PROJECT_VARIABLE}"

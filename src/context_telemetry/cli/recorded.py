@@ -12,8 +12,8 @@ from pathlib import Path
 from context_telemetry.cli import text
 from context_telemetry.cli.checks import Check
 from context_telemetry.conventions import names
-from context_telemetry.health import how, lost_descriptions
-from context_telemetry.health.words import some_of
+from context_telemetry.health import how, lost_descriptions, samplers
+from context_telemetry.health.words import sampler, some_of
 from context_telemetry.history import Event, History
 
 _SECTION = "recorded"
@@ -63,8 +63,9 @@ def _process(state: Event, now: float) -> Check:
     wrong = _count(state, names.CONTEXT_TELEMETRY_SETTINGS_WRONG)
     caught = _count(state, names.CONTEXT_TELEMETRY_ERRORS) - wrong
     dropped = _count(state, names.CONTEXT_TELEMETRY_DROPPED)
+    sampled = samplers([state])
     told = [f"{count} {word}" for word, count in hooks.items() if count]
-    flaws = [
+    advice = [
         *(
             [f"{hooks['absent'] + hooks['failed']} hook points lost"]
             if hooks["absent"] + hooks["failed"]
@@ -72,18 +73,21 @@ def _process(state: Event, now: float) -> Check:
         ),
         *([f"{text.counted(wrong, 'wrong setting')}, named on its standard error"] if wrong else []),
         *([f"{text.counted(caught, 'error')} caught"] if caught else []),
-        *([f"{text.counted(dropped, 'record')} dropped"] if dropped else []),
+        *([f"{text.counted(dropped, 'record')} dropped, why is on its standard error"] if dropped else []),
+        *(["status counts what was sampled, and no more"] if sampled else []),
     ]
     found = f"Dataface {state.release or 'unknown'}, hook points: {', '.join(told) or 'none'}, "
     fallbacks = state.attributes.get(names.CONTEXT_TELEMETRY_RECORDER_FALLBACKS)
     if isinstance(fallbacks, tuple) and fallbacks:
         found += f"{by_sdk(fallbacks)}, "
+    for each in sampled:
+        found += f"sampled by {sampler(each.sampler)}, "
     return Check(
         _SECTION,
         f"process {state.pid or '-'}",
-        "note" if flaws else "ok",
+        "note" if advice else "ok",
         found + text.ago(state.time, now),
-        "; ".join(flaws),
+        "; ".join(advice),
     )
 
 

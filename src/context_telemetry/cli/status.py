@@ -14,20 +14,22 @@ from rich.table import Table
 from rich.text import Text
 
 from context_telemetry.cli import documents, text, watching
-from context_telemetry.cli.place import Place, broken_file, sampled, unusable
+from context_telemetry.cli.place import Place, broken_file, unusable
 from context_telemetry.conventions import names
 from context_telemetry.health import (
     EVERYWHERE,
     Facts,
     Finding,
     Local,
+    SamplerSeen,
     Verdict,
     evaluate,
     how,
+    samplers,
     urgency,
     what_to_do,
 )
-from context_telemetry.health.words import processes, some_of
+from context_telemetry.health.words import processes, sampler, some_of
 from context_telemetry.history import ChecksSeen, ErrorSeen, Event, History, ProcessSeen, ReasonSeen, Traffic
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ _PROCESSES_SHOWN = 8
 _KINDS_SHOWN = 4
 _IN_A_LINE = 2  # so many alike need no table to be told apart
 _FILES_NAMED = 3
+_RECORDED = "telemetry_dropped"  # whose tick says that everything is
 _ADVICE = "what to do"
 
 
@@ -108,6 +111,7 @@ def _parts(seen: Status, met: Sequence[_Met], rows: int) -> list[RenderableType]
     if seen.broken:
         words = f"! {seen.broken}: repair it, nothing that reads it works now"
         parts.append(Text(words, "red", overflow="fold"))
+    parts += [Text(f"! {each}", "yellow", overflow="fold") for each in _sampled(seen.facts.samplers)]
     if seen.facts.traffic:
         parts += [Text(), _traffic(seen)]
     judged = seen.facts.traffic or seen.verdict.state != "unknown"
@@ -117,12 +121,19 @@ def _parts(seen: Status, met: Sequence[_Met], rows: int) -> list[RenderableType]
         parts += [Text(), *_reasons(seen, met, rows)]
     if judged:
         checked = seen.facts.checks.reasons if seen.facts.checks else ()
-        parts += [Text(), *good(seen.verdict, {*(each.reason for each in seen.facts.reasons), *checked})]
+        met_at_all = {*(each.reason for each in seen.facts.reasons), *checked}
+        parts += [Text(), *good(seen.verdict, met_at_all, sampled=bool(seen.facts.samplers))]
     if seen.facts.checks:
         parts += [Text(), _checks(seen, seen.facts.checks)]
     if footer := [*_processes(seen), *_footer(seen)]:
         parts += [Text(), *footer]
     return parts
+
+
+def _sampled(found: Iterable[SamplerSeen]) -> Iterator[str]:
+    """What has left calls out of all that is counted, perhaps."""
+    for each in found:
+        yield f"counted is what was sampled, and no more: {sampler(each.sampler)} in {processes(each.pids)}"
 
 
 def _headline(seen: Status) -> RenderableType:
@@ -164,10 +175,10 @@ def _why_nothing(seen: Status) -> Iterator[str]:
         yield f"last written {text.ago(last, seen.now)}: look further back with --since"
     elif not why:
         start = f"no files in {seen.place.folder}: start a command with `context-telemetry run --`"
-        yield _who_waits(seen) or unusable(seen.place.folder) or start
+        yield from [*_who_waits(seen)] or [unusable(seen.place.folder) or start]
 
 
-def _who_waits(seen: Status) -> str:
+def _who_waits(seen: Status) -> Iterator[str]:
     """Who records and was not called: judged by the last that a process said of its beginning or end."""
     last: dict[str | None, Event] = {}
     for each in seen.history.events:
@@ -184,8 +195,11 @@ def _who_waits(seen: Status) -> str:
         return f"{processes(pids)} {what} {text.ago(newest[0].time, seen.now)}"
 
     if waiting := [each for each in last.values() if _phase(each) != "ended"]:
-        return f"no calls recorded yet: {told(waiting, 'began to record')}"
-    return f"no calls recorded: {told(last.values(), 'ended')} without one" if last else ""
+        yield f"no calls recorded yet: {told(waiting, 'began to record')}"
+        if not seen.facts.samplers:  # of the window, which have been told
+            yield from _sampled(samplers(waiting))
+    elif last:
+        yield f"no calls recorded: {told(last.values(), 'ended')} without one"
 
 
 def _phase(state: Event) -> object:
@@ -272,8 +286,11 @@ def beyond(verdict: Verdict, *, traffic: bool) -> RenderableType | None:
     return table if table.row_count else None
 
 
-def good(verdict: Verdict, met: AbstractSet[str]) -> Iterator[RenderableType]:
-    """What is good, in a line; what has a few bad ones within its limit; and what the rest leaves open."""
+def good(verdict: Verdict, met: AbstractSet[str], *, sampled: bool = False) -> Iterator[RenderableType]:
+    """What is good, in a line; what has a few bad ones within its limit; and what the rest leaves open.
+
+    What is ``sampled`` is not all there was.
+    """
     healthy = verdict.of("healthy")
     told = {each.indicator.name for each in [*verdict.of("unhealthy"), *healthy] if _is_told(each)}
     fine = [each for each in healthy if each.indicator.name not in told]
@@ -281,7 +298,11 @@ def good(verdict: Verdict, met: AbstractSet[str]) -> Iterator[RenderableType]:
     told |= {each.indicator.name for each in few}
     none = [each for each in fine if each.indicator.name not in told]
     left_open = dict.fromkeys(
-        each.indicator.name for each in none if each.most_went_wrong or each.indicator.denied_by & met
+        each.indicator.name
+        for each in none
+        if each.most_went_wrong
+        or each.indicator.denied_by & met
+        or (sampled and each.indicator.name == _RECORDED)
     )
     mark = (text.STATE_MARK["healthy"] + " ", "green")
     if said := dict.fromkeys(each.indicator.good for each in none if each.indicator.name not in left_open):
@@ -518,5 +539,3 @@ def _of_this_environment() -> Iterator[RenderableType]:
     if destination().mode == "otlp":
         words = f"telemetry goes elsewhere now ({chosen_by()}): these are the local files from before"
         yield Text(f"! {words}", "yellow")
-    elif sampler := sampled():
-        yield Text(f"! OTEL_TRACES_SAMPLER={sampler}: counted is what was sampled", "yellow")

@@ -105,6 +105,11 @@ the host's), `span_processor` (one was added), `sdk_metrics` (the SDK counts its
 (another one is named), `configurator` (one says which tracers or meters are on), `exemplar_filter` or
 `aggregation` (another one is asked for), `unknown_sdk`."""
 
+CONTEXT_TELEMETRY_SAMPLER: Final = "context_telemetry.sampler"
+"""The sampler of the process, where it may leave spans out, as local files and `status` then do too: the
+SDK's own description of one of its samplers, or `other` for any that is not the SDK's, or has one
+inside that is not."""
+
 CONTEXT_TELEMETRY_SETTINGS_WRONG: Final = "context_telemetry.settings.wrong"
 """Settings of the process that are wrong and were left out."""
 

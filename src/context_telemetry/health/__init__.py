@@ -2,7 +2,7 @@
 
 from context_telemetry.health.advice import WHAT_TO_DO, how, urgency, what_to_do
 from context_telemetry.health.indicators import INDICATORS, Indicator
-from context_telemetry.health.local import Facts, Local, lost_descriptions
+from context_telemetry.health.local import Facts, Local, SamplerSeen, lost_descriptions, samplers
 from context_telemetry.health.sums import Sum
 from context_telemetry.health.verdict import EVERYWHERE, Finding, Source, State, Verdict, evaluate
 
@@ -14,6 +14,7 @@ __all__ = [
     "Finding",
     "Indicator",
     "Local",
+    "SamplerSeen",
     "Source",
     "State",
     "Sum",
@@ -21,6 +22,7 @@ __all__ = [
     "evaluate",
     "how",
     "lost_descriptions",
+    "samplers",
     "urgency",
     "what_to_do",
 ]

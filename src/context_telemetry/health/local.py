@@ -30,6 +30,14 @@ from context_telemetry.history.records import Value
 
 
 @dataclass(frozen=True)
+class SamplerSeen:
+    """A sampler that may have left calls out, as the conventions name it, and the processes that had it."""
+
+    sampler: str
+    pids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Facts:
     """The answers of a history for one window, as screens show them."""
 
@@ -45,6 +53,9 @@ class Facts:
     processes: Sequence[ProcessSeen]
     states: Sequence[Event]
     """The last `context_telemetry.state` of each process that was active in the window."""
+
+    samplers: Sequence[SamplerSeen]
+    """What may have left calls out, by those states; where there is none, every call is recorded."""
 
 
 class Local:
@@ -130,7 +141,18 @@ def _facts(history: History) -> Facts:
         ages=history.ages(),
         processes=_lived(seen, history),
         states=states,
+        samplers=samplers(states),
     )
+
+
+def samplers(states: Iterable[Event]) -> list[SamplerSeen]:
+    """What may have left calls out, as the processes whose states these are say."""
+    pids: dict[str, list[int]] = {}
+    for state in states:
+        said = state.attributes.get(names.CONTEXT_TELEMETRY_SAMPLER)
+        if isinstance(said, str):
+            pids.setdefault(said, []).extend([] if state.pid is None else [state.pid])
+    return [SamplerSeen(sampler, tuple(dict.fromkeys(each))) for sampler, each in pids.items()]
 
 
 def _lived(seen: Iterable[ProcessSeen], history: History) -> list[ProcessSeen]:

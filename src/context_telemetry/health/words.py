@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+
+from context_telemetry.observe.samplers import OTHER
 
 _NAMED = 3
 
@@ -32,6 +35,13 @@ def some_of(words: Sequence[str]) -> str:
 def told_reasons(met: Iterable[tuple[str, int]]) -> str:
     """`handle_outlived_file 3, failure_cached 1`."""
     return ", ".join(f"{reason} {count:,}" for reason, count in met)
+
+
+def sampler(description: str) -> str:
+    """`TraceIdRatioBased{0.1}`; what a parent-based one does below a parent goes without saying."""
+    if description == OTHER:
+        return "another sampler than the SDK's six"
+    return re.sub(r",remoteParentSampled:.*", ",...}", description)
 
 
 def processes(pids: Sequence[int]) -> str:

@@ -226,6 +226,7 @@ def _report(by: recorder.Recorder, phase: Phase) -> None:
             names.CONTEXT_TELEMETRY_DROPPED: sum(drops.values()),
             names.CONTEXT_TELEMETRY_SETTINGS_WRONG: wrong,
             **({names.CONTEXT_TELEMETRY_RECORDER_FALLBACKS: by.fallbacks} if by.fallbacks else {}),
+            **({names.CONTEXT_TELEMETRY_SAMPLER: sampler} if (sampler := by.sampler) else {}),
             **_by_place(names.METRIC_CONTEXT_TELEMETRY_ERRORS, added_errors),
             **_by_place(names.METRIC_CONTEXT_TELEMETRY_DROPPED, added_drops),
         },

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, get_current_span
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 Dropping = Callable[[Context], "DroppedSpan | None"]
 """The span below a context where it can only be dropped; None where the sampler is to be asked."""
 
-_RANDOM = int(TraceFlags.RANDOM_TRACE_ID)
+# OpenTelemetry before 1.42 has no such flag, and id generators that say nothing of it.
+RANDOM: Final = int(getattr(TraceFlags, "RANDOM_TRACE_ID", 0))
 _BELOW_UNSAMPLED = ("_remote_parent_not_sampled", "_local_parent_not_sampled")
 
 # Who it is is not to be made up twice, in a parent and in its child.
@@ -47,9 +48,9 @@ class DroppedSpan(NonRecordingSpan):
             first = first.get_span_context()
         if first is None:
             trace_id, state = ids.generate_trace_id(), None
-            random = _RANDOM if ids.is_trace_id_random() else 0
+            random = RANDOM if RANDOM and ids.is_trace_id_random() else 0
         else:
-            trace_id, state, random = first.trace_id, first.trace_state, first.trace_flags & _RANDOM
+            trace_id, state, random = first.trace_id, first.trace_state, first.trace_flags & RANDOM
         made = SpanContext(trace_id, ids.generate_span_id(), False, TraceFlags(random), state)
         # Of several threads that ask at once, the first one says it.
         return self.__dict__.setdefault("_identity", made)  # type: ignore[no-any-return]  # one that was made here

@@ -29,6 +29,7 @@ _FIRST_WORD = re.compile(r"\w+")
 _lock = threading.Lock()
 _errors: Counter[str] = Counter()
 _dropped: Counter[str] = Counter()
+_not_ours: Counter[str] = Counter()
 
 
 def caught(place: str, error: BaseException) -> None:
@@ -44,6 +45,11 @@ def misused(place: str, what: str) -> None:
 def dropped(place: str, count: int, why: str = "") -> None:
     """Count ``count`` pieces of telemetry that had to be dropped at ``place``."""
     _note(_dropped, place, count, f"telemetry dropped in {place}" + (f": {why}" if why else ""))
+
+
+def not_ours(place: str, what: str) -> None:
+    """Say once what somebody else did wrong at ``place``: it is no error of ours, and costs no telemetry."""
+    _note(_not_ours, place, 1, what)
 
 
 def errors() -> dict[str, int]:
@@ -84,8 +90,8 @@ def _renew() -> None:
     """In a forked child: the parent's lock may be held by a thread that is not here, its numbers are not ours."""
     global _lock
     _lock = threading.Lock()
-    _errors.clear()
-    _dropped.clear()
+    for counter in (_errors, _dropped, _not_ours):
+        counter.clear()
 
 
 if hasattr(os, "register_at_fork"):

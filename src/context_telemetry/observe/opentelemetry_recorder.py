@@ -18,7 +18,7 @@ from opentelemetry.trace import Span, Status, StatusCode, Tracer, TracerProvider
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
-from context_telemetry.observe import dropped_spans, process_providers
+from context_telemetry.observe import dropped_spans, lost_spans, process_providers, samplers
 from context_telemetry.observe.fork import renew_in_child
 from context_telemetry.observe.points import Points
 
@@ -40,6 +40,8 @@ class OpenTelemetryRecorder:
     """
 
     fallbacks: tuple[str, ...] = ("host",)
+    comes_first = False
+    """Whether whom it records for is shown the end of a span before all others."""
 
     def __init__(
         self,
@@ -58,6 +60,11 @@ class OpenTelemetryRecorder:
         self._metered = meter_provider is not None
         self._points = points or _points_of(meter_provider)
 
+    @property
+    def sampler(self) -> str | None:
+        # Of a new tracer: the first may be from before the process had a provider.
+        return samplers.may_leave_out(getattr(self._make_tracer(), "sampler", None))
+
     def fell_back(self, why: str) -> None:
         """Say one more reason."""
         if why not in self.fallbacks:
@@ -74,10 +81,13 @@ class OpenTelemetryRecorder:
             if dropped is not None:
                 return dropped
         op.started_with = op.attributes.copy()
-        # The last two: no exception is recorded, and none sets the status.
-        return self._tracer.start_span(
-            op.span_name, parent, op.kind, op.attributes, op.links, op.start_ns, False, False
-        )
+        try:
+            # The last two: no exception is recorded, and none sets the status.
+            return self._tracer.start_span(
+                op.span_name, parent, op.kind, op.attributes, op.links, op.start_ns, False, False
+            )
+        except Exception as error:
+            return lost_spans.at_start(error, parent)
 
     def finish(self, op: Operation) -> None:
         span, ended = op.span, op.start_ns + op.duration_ns
@@ -97,7 +107,10 @@ class OpenTelemetryRecorder:
                 self._know_sampler()
         finally:
             if not op.adopted:
-                span.end(ended)
+                try:
+                    span.end(ended)
+                except Exception as error:
+                    lost_spans.at_end(error, kept=self.comes_first)
 
     def _know_sampler(self) -> None:
         """Look at the sampler once it has dropped a span: before, there may be no provider yet, and no need."""

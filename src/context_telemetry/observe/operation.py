@@ -18,16 +18,14 @@ from opentelemetry.context import Context
 from opentelemetry.trace import (
     INVALID_SPAN,
     Link,
-    NonRecordingSpan,
     Span,
     SpanKind,
-    get_current_span,
     set_span_in_context,
 )
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
-from context_telemetry.observe import board, failsafe, fingerprint, recorder
+from context_telemetry.observe import board, failsafe, fingerprint, lost_spans, recorder
 from context_telemetry.observe.reading import (
     COORDINATES,
     AnyReader,
@@ -206,8 +204,7 @@ class Operation:
         try:
             self.span = by.start(self, context)
         except Exception as error:
-            # The host's trace goes through, as if nobody had asked.
-            self.span = NonRecordingSpan(get_current_span(context).get_span_context())
+            self.span = lost_spans.passing_on(context)
             failsafe.caught("recorder.start", error)
 
     # A finished operation refers to itself nowhere, so that it is gone at once and never waits for the collector.

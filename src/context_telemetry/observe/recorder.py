@@ -34,6 +34,11 @@ class Recorder(Protocol):
     fallbacks: tuple[str, ...]
     """Why records are the SDK's own spans or histograms, as the conventions name it; none where they are not."""
 
+    @property
+    def sampler(self) -> str | None:
+        """What may leave spans out, as the conventions name it; None where nothing does, as far as that is known."""
+        ...
+
     def start(self, op: Operation, parent: Context) -> Span:
         """Begin the span of ``op``, as a child of what is in ``parent``."""
         ...

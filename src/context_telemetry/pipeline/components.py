@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SAMPLER = "OTEL_TRACES_SAMPLER"
+_ARGUMENT = "OTEL_TRACES_SAMPLER_ARG"
 EXEMPLAR_FILTER = "OTEL_METRICS_EXEMPLAR_FILTER"
 _SAMPLERS = "opentelemetry_traces_sampler"
 _SDK = "opentelemetry.sdk."
@@ -56,8 +57,9 @@ def components(environ: Mapping[str, str] = os.environ) -> Components:
     from opentelemetry.sdk._logs import LoggerProvider
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+    from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBasedTraceIdRatio, TraceIdRatioBased
 
+    by_ratio = {"traceidratio": TraceIdRatioBased, "parentbased_traceidratio": ParentBasedTraceIdRatio}
     problems: list[str] = []
 
     def made(variable: str, group: str, make: Callable[[EntryPoint], T], otherwise: str) -> T | None:
@@ -74,10 +76,14 @@ def components(environ: Mapping[str, str] = os.environ) -> Components:
         return None
 
     sampler: Sampler | None = None
-    if not _is_sdks(environ.get(SAMPLER, "").lower()):
-        make_sampler = partial(_sampler, environ.get("OTEL_TRACES_SAMPLER_ARG"))
+    name, argument = environ.get(SAMPLER, "").lower(), environ.get(_ARGUMENT)
+    if not _is_sdks(name):
         # Whatever a client's traceparent says, unless the operator says otherwise.
-        sampler = made(SAMPLER, _SAMPLERS, make_sampler, "every span is recorded") or ALWAYS_ON
+        sampler = made(SAMPLER, _SAMPLERS, partial(_sampler, argument), "every span is recorded") or ALWAYS_ON
+    elif argument and name in by_ratio and not _is_ratio(argument):
+        problems.append(f"{_ARGUMENT}={argument} is no number from 0 to 1: {name} goes by 1")
+        # As the SDK has it, where it does not raise: OpenTelemetry 1.39 does for 1.5.
+        sampler = by_ratio[name](1.0)
     ids = made("OTEL_PYTHON_ID_GENERATOR", "opentelemetry_id_generator", _id_generator, "ids are random")
     configurators: dict[str, Callable[..., Any]] = {}
     for kind, provider in (("tracer", TracerProvider), ("meter", MeterProvider), ("logger", LoggerProvider)):
@@ -111,9 +117,11 @@ def _configurator(kind: str, provider: type, point: EntryPoint) -> Callable[...,
     return point.load()  # type: ignore[no-any-return]  # it is the SDK that calls it
 
 
-def is_sampler(name: str) -> bool:
-    """Whether a sampler of that name is installed. Nothing is loaded."""
-    return _is_sdks(name.lower()) or bool(entry_points(group=_SAMPLERS, name=name))
+def _is_ratio(argument: str) -> bool:
+    try:
+        return 0.0 <= float(argument) <= 1.0
+    except ValueError:
+        return False
 
 
 def _is_sdks(sampler: str) -> bool:

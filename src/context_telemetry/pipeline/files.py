@@ -8,16 +8,14 @@ is appended whole or not at all; nothing is opened before there is something to 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from opentelemetry.exporter.otlp.json.common._log_encoder import encode_logs
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.trace import ReadableSpan
@@ -32,7 +30,7 @@ _NAME = re.compile(r"(?:traces|events)-\d{8}T\d{6}Z-(\d+)-\d+\.jsonl")
 _DAY = 86_400.0
 # Another process's file that was written this recently is likely to be in use.
 _FRESH = 60.0
-# See `Batcher`. So many take half a millisecond (spans) or two (log records). With fewer, and a thread of the host
+# See `Batcher`. So many take half a millisecond at most. With fewer, and a thread of the host
 # that never lets go of the interpreter by itself, a queue would not be written in time.
 PIECE: Final = 32
 
@@ -177,10 +175,6 @@ class _Lines:
             self._folder.release(self._path)
 
 
-def _line(request: dict[str, Any]) -> bytes:
-    return json.dumps(request, separators=(",", ":")).encode() + b"\n"
-
-
 class FileSpanExporter(SpanExporter):
     """Spans, a line a batch, in `traces-*.jsonl`. `export` raises OSError."""
 
@@ -188,7 +182,7 @@ class FileSpanExporter(SpanExporter):
         self._lines = _Lines(folder, "traces")
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        self._lines.write(otlp_json.request(spans).encode() + b"\n")
+        self._lines.write(otlp_json.spans_request(spans).encode() + b"\n")
         return SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
@@ -205,7 +199,7 @@ class FileLogExporter(LogRecordExporter):
         self._lines = _Lines(folder, "events")
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
-        self._lines.write(_line(encode_logs(batch).to_dict()))
+        self._lines.write(otlp_json.logs_request(batch).encode() + b"\n")
         return LogRecordExportResult.SUCCESS
 
     def shutdown(self) -> None:

@@ -36,6 +36,7 @@ from opentelemetry.trace import (
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from context_telemetry.conventions import names
+from context_telemetry.observe.dropped_spans import RANDOM
 from context_telemetry.observe.fork import renew_in_child
 from context_telemetry.observe.opentelemetry_recorder import ERROR
 from context_telemetry.pipeline import guard
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from context_telemetry.observe.operation import Operation
 
 SAMPLED: Final = int(TraceFlags.SAMPLED)
-RANDOM: Final = int(TraceFlags.RANDOM_TRACE_ID)
 NO_STATE: Final = TraceState()
 _ROOT: Final = SAMPLED | RANDOM
 _FLAGS = {flags: TraceFlags(flags) for flags in range(4)}

@@ -1,26 +1,29 @@
-"""Writes spans as OTLP JSON text, without the messages and dicts that the official encoder makes of them first.
+"""Writes spans and log records as OTLP JSON text, without the messages and dicts that OpenTelemetry's encoder makes.
 
-It knows what most spans have. One with anything else goes to the official encoder, and so do resources and scopes,
-once each. What is written means the same: `tests/test_otlp_json.py` compares them.
+That encoder pins the SDK to its own minor release, and takes five times as long. What is written means the same:
+`tests/test_otlp_json.py` compares them. What is empty may be written or left out, as protobuf's JSON allows.
 """
 
 from __future__ import annotations
 
-import json
+from base64 import b64encode
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from json.encoder import encode_basestring_ascii as quoted
-from math import isfinite
-from typing import Any, Final
+from math import isfinite, isnan
+from typing import Any, Final, TypeVar
 
-from opentelemetry.exporter.otlp.json.common.trace_encoder import encode_spans
+from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, Link, SpanContext
 
+from context_telemetry.observe.fork import renew_in_child
 from context_telemetry.pipeline.batch import one_by_one
 from context_telemetry.pipeline.guard import Harmless
+
+Item = TypeVar("Item", ReadableSpan, ReadableLogRecord)
 
 # Flags: it is known whether the parent (of a link: what it leads to) is remote, and it is.
 _KNOWN: Final = 0x100
@@ -34,60 +37,65 @@ _SHORT = 64
 # By identity, because a resource makes JSON of itself to tell its hash.
 _heads: dict[tuple[int, int], tuple[Resource, InstrumentationScope | None, tuple[str, str]]] = {}
 _MOST_HEADS = 256
+renew_in_child(_heads.clear)  # a resource says which process speaks
 
 
-def request(spans: Sequence[ReadableSpan]) -> str:
+def spans_request(spans: Sequence[ReadableSpan]) -> str:
     """One export request in one line, without the line's end. What cannot be encoded is left out and counted."""
+    return _request(spans, _span, "spans", ("resourceSpans", "scopeSpans", "spans"))
+
+
+def logs_request(records: Sequence[ReadableLogRecord]) -> str:
+    """The same of log records."""
+    return _request(records, _log_record, "logs", ("resourceLogs", "scopeLogs", "logRecords"))
+
+
+def _request(
+    items: Sequence[Item], encode: Callable[[Item], str], place: str, lists: tuple[str, str, str]
+) -> str:
+    def with_heads(item: Item) -> tuple[tuple[str, str], str]:
+        return _heads_of(item.resource, item.instrumentation_scope), encode(item)
+
+    outermost, outer, inner = lists
     by_heads: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for heads, text in one_by_one(_with_heads, spans, "spans"):
+    for heads, text in one_by_one(with_heads, items, place):
         by_heads[heads].append(text)
     by_resource: dict[str, list[str]] = defaultdict(list)
     for (resource, scope), texts in by_heads.items():
-        by_resource[resource].append(f"{scope}{','.join(texts)}]}}")
-    closed = ",".join(f"{resource}{','.join(scopes)}]}}" for resource, scopes in by_resource.items())
-    return f'{{"resourceSpans":[{closed}]}}'
+        by_resource[resource].append(f'{{{scope},"{inner}":[{",".join(texts)}]}}')
+    resources = ",".join(f'{{{it},"{outer}":[{",".join(scopes)}]}}' for it, scopes in by_resource.items())
+    return f'{{"{outermost}":[{resources}]}}'
 
 
 def _heads_of(resource: Resource, scope: InstrumentationScope | None) -> tuple[str, str]:
-    """What stands before the scopes of a resource, and before the spans of a scope."""
+    """What stands beside the scopes of a resource, and beside the spans of a scope."""
     key = id(resource), id(scope)
     kept = _heads.get(key)
     if kept is None:
         if len(_heads) >= _MOST_HEADS:
             _heads.clear()
-        outer = _official(ReadableSpan("", resource=resource, instrumentation_scope=scope))
-        (inner,) = outer.pop("scopeSpans")
-        del inner["spans"]
-        heads = _json(outer)[:-1] + ',"scopeSpans":[', _json(inner)[:-1] + ',"spans":['
+        heads = f'"resource":{{{_attributes(resource.attributes)[1:]}}}{_schema(resource)}', _scope(scope)
         kept = _heads[key] = resource, scope, heads  # alive, so that the identities stay theirs
     return kept[2]
 
 
-def _official(span: ReadableSpan) -> dict[str, Any]:
-    (found,) = encode_spans([span]).to_dict()["resourceSpans"]
-    return found  # type: ignore[no-any-return]  # the official encoder's messages are no types
+def _scope(scope: InstrumentationScope | None) -> str:
+    if scope is None:
+        return '"scope":{}'
+    version = f',"version":{quoted(scope.version)}' if scope.version else ""
+    return f'"scope":{{"name":{quoted(scope.name)}{version}{_attributes(scope.attributes)}}}{_schema(scope)}'
 
 
-def _json(message: Any) -> str:
-    return json.dumps(message, separators=(",", ":"))
-
-
-def _with_heads(span: ReadableSpan) -> tuple[tuple[str, str], str]:
-    heads = _heads_of(span.resource, span.instrumentation_scope)
-    try:
-        return heads, _span(span)
-    except Exception:  # it has something that is not known here
-        return heads, _json(_official(span)["scopeSpans"][0]["spans"][0])
+def _schema(of: Resource | InstrumentationScope) -> str:
+    return f',"schemaUrl":{quoted(of.schema_url)}' if of.schema_url else ""
 
 
 def _span(span: ReadableSpan) -> str:
-    context, parent, status = span.get_span_context(), span.parent, span.status
-    name, began, ended, code = span.name, span.start_time, span.end_time, status.status_code.value
-    if context is None or not (name and began and ended):
-        raise ValueError
+    context, parent, status = span.get_span_context() or INVALID_SPAN_CONTEXT, span.parent, span.status
+    code = status.status_code.value
     text = (
-        f'{{{_ids(context)},"flags":{_flags(parent)},"name":{quoted(name)},'
-        f'"kind":{span.kind.value + 1},"startTimeUnixNano":"{began}","endTimeUnixNano":"{ended}"'
+        f'{{{_ids(context)},"flags":{_flags(parent)},"name":{quoted(span.name)},"kind":{span.kind.value + 1},'
+        f'"startTimeUnixNano":"{span.start_time or 0}","endTimeUnixNano":"{span.end_time or 0}"'
         f"{_attributes(span.attributes)}"
     )
     if parent is not None:
@@ -107,10 +115,8 @@ def _span(span: ReadableSpan) -> str:
 
 
 def _event(event: Event) -> str:
-    if not (event.name and event.timestamp):
-        raise ValueError
     return (
-        f'{{"timeUnixNano":"{event.timestamp}","name":{quoted(event.name)}{_attributes(event.attributes)}'
+        f'{{"timeUnixNano":"{event.timestamp or 0}","name":{quoted(event.name)}{_attributes(event.attributes)}'
         f"{_dropped('Attributes', event.dropped_attributes)}}}"
     )
 
@@ -120,6 +126,25 @@ def _link(link: Link) -> str:
         f'{{{_ids(link.context)},"flags":{_flags(link.context)}{_attributes(link.attributes)}'
         f"{_dropped('Attributes', link.dropped_attributes)}}}"
     )
+
+
+def _log_record(given: ReadableLogRecord) -> str:
+    record, dropped = given.log_record, _dropped("Attributes", given.dropped_attributes)
+    text = (
+        f'{{"timeUnixNano":"{record.timestamp or 0}","observedTimeUnixNano":"{record.observed_timestamp or 0}",'
+        f'"body":{_value(record.body)}{_attributes(record.attributes)}{dropped},"flags":{int(record.trace_flags or 0)}'
+    )
+    if record.trace_id:
+        text += f',"traceId":"{record.trace_id.to_bytes(16, "big").hex()}"'
+    if record.span_id:
+        text += f',"spanId":"{record.span_id.to_bytes(8, "big").hex()}"'
+    if record.severity_number is not None:
+        text += f',"severityNumber":{record.severity_number.value}'
+    if record.severity_text:
+        text += f',"severityText":{quoted(record.severity_text)}'
+    if record.event_name:
+        text += f',"eventName":{quoted(record.event_name)}'
+    return text + "}"
 
 
 def _ids(context: SpanContext) -> str:
@@ -145,15 +170,17 @@ def _attributes(given: Any) -> str:
     if not given:
         return ""
     texts = []
-    for key, value in given.copy().items():  # a dict: the SDK's own mapping takes its time over every item
-        word = _words.get((key, value)) if type(value) in _WORDS else None
-        texts.append(word or _attribute(key, value))
+    try:
+        # Of the SDK's own mapping a dict: it takes its time over every item.
+        for key, value in given.copy().items():
+            word = _words.get((key, value)) if type(value) in _WORDS else None
+            texts.append(word or _attribute(key, value))
+    except Exception:  # one of them cannot be encoded: the others can
+        texts = one_by_one(lambda pair: _attribute(*pair), list(given.items()), "exporter: attribute")
     return f',"attributes":[{",".join(texts)}]'
 
 
 def _attribute(key: str, value: Any) -> str:
-    if not key:
-        raise ValueError
     text = f'{{"key":{quoted(key)},"value":{_value(value)}}}'
     if type(value) is bool or (type(value) is str and len(value) <= _SHORT):
         if len(_words) >= _MOST_WORDS:
@@ -172,6 +199,33 @@ def _value(value: Any) -> str:
         return f'{{"intValue":"{value}"}}'
     if kind is float and isfinite(value):
         return f'{{"doubleValue":{value!r}}}'
-    if kind is tuple and value:
+    if kind is tuple:
         return f'{{"arrayValue":{{"values":[{",".join(map(_value, value))}]}}}}'
-    raise TypeError(kind)
+    return _rare(value)
+
+
+def _rare(value: Any) -> str:
+    """What the SDK lets pass and hardly anybody sets."""
+    if value is None:
+        return "{}"
+    if isinstance(value, str):
+        return f'{{"stringValue":{quoted(value)}}}'
+    if isinstance(value, int):
+        return f'{{"intValue":"{int(value)}"}}'
+    if isinstance(value, float):
+        text = repr(float(value)) if isfinite(value) else _not_finite(value)
+        return f'{{"doubleValue":{text}}}'
+    if isinstance(value, bytes):
+        return f'{{"bytesValue":"{b64encode(value).decode()}"}}'
+    if isinstance(value, Mapping):
+        pairs = (f'{{"key":{quoted(str(key))},"value":{_value(each)}}}' for key, each in value.items())
+        return f'{{"kvlistValue":{{"values":[{",".join(pairs)}]}}}}'
+    if isinstance(value, Sequence):
+        return _value(tuple(value))
+    raise TypeError(type(value))
+
+
+def _not_finite(value: float) -> str:
+    if isnan(value):
+        return '"NaN"'
+    return '"Infinity"' if value > 0 else '"-Infinity"'

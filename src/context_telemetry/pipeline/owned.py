@@ -19,15 +19,14 @@ from opentelemetry.trace import Span, SpanContext
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
-from context_telemetry.observe import failsafe, worker
-from context_telemetry.observe.dropped_spans import drops_all, drops_below_dropped, sdk_counts_spans
+from context_telemetry.observe import failsafe, lost_spans, worker
+from context_telemetry.observe.dropped_spans import RANDOM, drops_all, drops_below_dropped, sdk_counts_spans
 from context_telemetry.observe.opentelemetry_recorder import QUICK_NS, OpenTelemetryRecorder
 from context_telemetry.observe.operation import SPAN_KEY
 from context_telemetry.observe.points import Entry, Points
 from context_telemetry.pipeline import histograms
 from context_telemetry.pipeline.light_span import (
     NO_STATE,
-    RANDOM,
     SAMPLED,
     Assembly,
     DecidedSpans,
@@ -47,6 +46,8 @@ class OwnedRecorder(OpenTelemetryRecorder):
 
     `step_back` makes it record by the SDK's spans from then on, as its base does; ``fallbacks`` says why.
     """
+
+    comes_first = True
 
     def __init__(
         self,
@@ -97,7 +98,10 @@ class OwnedRecorder(OpenTelemetryRecorder):
         if self._drops_all or (self._drops_below_dropped and _is_below_dropped(span)):
             span.flags, span.op = span.flags & ~SAMPLED, None
             return span
-        return self._sampled(self._sampler, span, op, parent)
+        try:
+            return self._sampled(self._sampler, span, op, parent)
+        except Exception as error:
+            return lost_spans.at_start(error, parent)
 
     def _begin_below(self, span: LightSpan, above: SpanContext) -> None:
         if above.is_valid:
@@ -145,11 +149,12 @@ class OwnedRecorder(OpenTelemetryRecorder):
             self._show_late(span)
 
     def _show_late(self, span: LightSpan) -> None:
+        ended = self.assemble(span)
         for processor in self._late:
             try:
-                processor.on_end(self.assemble(span))
+                processor.on_end(ended)
             except Exception as error:
-                failsafe.caught("recorder.processor", error)
+                lost_spans.at_end(error, kept=True)
 
 
 def _is_below_dropped(span: LightSpan) -> bool:

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,8 +122,8 @@ def assemble(
     name: str | None = None,
 ) -> Pipeline:
     """`start` with exporters (for metrics also readers) that are made already, by signal."""
-    from opentelemetry.metrics import NoOpMeterProvider
     from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk.trace import TracerProvider
 
     from context_telemetry.pipeline.batch import BatchedLogs, BatchedSpans, BatchLimits
     from context_telemetry.pipeline.components import components
@@ -148,15 +149,15 @@ def assemble(
     meters, points, costlier = None, None, None
     if where.mode == "otlp":
         meters, points, costlier = _metering(resource, exporters["metrics"], chosen)
-    # Ends are `shutdown`'s; nobody's meters are asked for, because asking the global ones may make some.
+    # Ends are `shutdown`'s.
     tracers = OwnedTracerProvider(
         chosen.sampler,  # None: the SDK reads the variable by itself
         resource,
         shutdown_on_exit=False,
         id_generator=chosen.id_generator,
-        meter_provider=meters or NoOpMeterProvider(),
+        **_counted_by(meters, TracerProvider),
     )
-    loggers = LoggerProvider(resource, shutdown_on_exit=False, meter_provider=meters or NoOpMeterProvider())
+    loggers = LoggerProvider(resource, shutdown_on_exit=False, **_counted_by(meters, LoggerProvider))
     chosen.configure("tracer", tracers)
     chosen.configure("logger", loggers)
     assembly = Assembly(tracers)
@@ -175,10 +176,19 @@ def assemble(
         batched_logs = BatchedLogs(exporter, BatchLimits.from_environ("OTEL_BLRP"), piece)
         loggers.add_log_record_processor(batched_logs)
         batchers.append(batched_logs.batcher)
-    _renew_after_fork(tracers, decided.provider, meters, loggers)
     if set_global:
         _set_global(tracers, meters, loggers)
     return Pipeline(where.mode, folder.path if folder else None, recorder, tracers, meters, loggers, batchers)
+
+
+def _counted_by(meters: MeterProvider | None, provider: type) -> dict[str, Any]:
+    """How a provider is told where to count itself: not with the global meters, because asking for them may make
+    some. OpenTelemetry before 1.40 has nothing to count.
+    """
+    from opentelemetry.metrics import NoOpMeterProvider
+
+    counts = "meter_provider" in signature(provider).parameters
+    return {"meter_provider": meters or NoOpMeterProvider()} if counts else {}
 
 
 def _say(problems: Iterable[str]) -> None:
@@ -281,6 +291,7 @@ def _resource(namespace: str) -> Resource:
     from opentelemetry.sdk.resources import Resource
 
     from context_telemetry.pipeline.guard import attributes
+    from context_telemetry.pipeline.process_resource import ProcessResource
 
     said = dict(Resource.create().attributes)
     if str(said["service.name"]).startswith("unknown_service"):
@@ -289,28 +300,8 @@ def _resource(namespace: str) -> Resource:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         ours["service.version"] = importlib.metadata.version("dataface")
     ours |= said
-    ours |= {
-        "process.pid": os.getpid(),
-        "telemetry.distro.name": "context-telemetry",
-        "telemetry.distro.version": names.VERSION,
-    }
-    return Resource(attributes(ours) or {})
-
-
-def _renew_after_fork(*providers: Any) -> None:
-    """Give a forked child's resource its process id, as the SDK does the instance id: in no public way."""
-    if not hasattr(os, "register_at_fork"):
-        return
-
-    def renew() -> None:
-        from opentelemetry.sdk.resources import Resource
-
-        for provider in providers:
-            update = getattr(provider, "_update_resource", None)
-            if update is not None:
-                update(Resource({"process.pid": os.getpid()}))
-
-    os.register_at_fork(after_in_child=renew)
+    ours |= {"telemetry.distro.name": "context-telemetry", "telemetry.distro.version": names.VERSION}
+    return ProcessResource(attributes(ours) or {})
 
 
 def _set_global(tracers: TracerProvider, meters: MeterProvider | None, loggers: LoggerProvider) -> None:

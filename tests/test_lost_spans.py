@@ -1,0 +1,266 @@
+"""Spans that somebody else's part of OpenTelemetry costs: dropped, told without content, and no error of ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import entry_points
+import pytest
+from memory import recording
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import Decision, StaticSampler
+from opentelemetry.trace import get_current_span
+
+from context_telemetry import operation
+from context_telemetry.conventions import names
+from context_telemetry.instrumentation import report_state
+from context_telemetry.observe import failsafe, recorder
+from context_telemetry.pipeline import providers
+from context_telemetry.settings import Settings
+
+_SECRET = "SELECT secret"
+
+
+class Raising(StaticSampler):
+    def __init__(self, argument: str | None = None) -> None:
+        super().__init__(Decision.RECORD_AND_SAMPLE)
+
+    def should_sample(self, *arguments: Any, **named: Any) -> NoReturn:
+        raise LookupError(_SECRET)
+
+
+class RaisingIds(RandomIdGenerator):
+    def generate_span_id(self) -> NoReturn:
+        raise LookupError(_SECRET)
+
+
+class RaisesAtStart(SpanProcessor):
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        raise LookupError(_SECRET)
+
+
+class RaisesAtEnd(SpanProcessor):
+    def on_end(self, span: ReadableSpan) -> None:
+        raise LookupError(_SECRET)
+
+
+@pytest.fixture(autouse=True)
+def counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing has gone wrong yet, and nothing was said."""
+    for each in ("_errors", "_dropped", "_not_ours"):
+        monkeypatch.setattr(failsafe, each, Counter())
+
+
+def _is_told(capsys: pytest.CaptureFixture[str], *words: str) -> None:
+    said = capsys.readouterr()
+    assert said.out == ""
+    (line,) = said.err.splitlines()
+    for each in (*words, "LookupError"):
+        assert each in line
+    assert _SECRET not in line
+
+
+def _host(part: object) -> TracerProvider:
+    if isinstance(part, SpanProcessor):
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(part)
+        return provider
+    named: dict[str, Any] = {"id_generator" if isinstance(part, RandomIdGenerator) else "sampler": part}
+    return TracerProvider(shutdown_on_exit=False, **named)
+
+
+_PARTS = [
+    pytest.param(Raising(), "sampler", id="sampler"),
+    pytest.param(RaisingIds(), "id generator", id="id generator"),
+    pytest.param(RaisesAtStart(), "span processor", id="span processor"),
+]
+
+
+@pytest.mark.parametrize(("part", "whose"), _PARTS)
+def test_a_span_that_a_hosts_part_keeps_from_beginning_is_dropped_and_its_call_is_counted(
+    capsys: pytest.CaptureFixture[str], part: object, whose: str
+) -> None:
+    with recording() as memory:
+        recorder.use(_host(part), memory.meter_provider, memory.logger_provider)
+        for _ in range(3):
+            with operation("catalog.resolve"):
+                assert not get_current_span().is_recording()
+        served = dict(memory.points())[names.METRIC_DATAFACE_CONTEXT_SERVED]
+        report_state()
+        _, state = memory.events[-1]
+    assert sum(count for _, count in served) == 3
+    assert failsafe.errors() == {}
+    assert failsafe.by_part(failsafe.drops()) == {"recording": 3}
+    assert state[names.CONTEXT_TELEMETRY_DROP_COUNT_RECORDING] == 3
+    assert state[names.CONTEXT_TELEMETRY_ERRORS] == 0
+    _is_told(capsys, f"the {whose} of this process raised", "the span is lost")
+
+
+def test_a_hosts_processor_that_raises_at_the_end_costs_those_behind_it_the_span(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with recording() as memory:
+        recorder.use(_host(RaisesAtEnd()), memory.meter_provider, memory.logger_provider)
+        with operation("catalog.resolve"):
+            pass
+    assert failsafe.errors() == {}
+    assert failsafe.by_part(failsafe.drops()) == {"recording": 1}
+    _is_told(capsys, "the span processor of this process raised", "lost for whoever comes after it")
+
+
+def test_a_tracer_that_raises_by_itself_is_told_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+    provider = _host(None)
+    provider.sampler = None  # type: ignore[assignment]  # a host can do anything
+    recorder.use(provider)
+    try:
+        with operation("catalog.resolve"):
+            pass
+    finally:
+        recorder.forget()
+    assert failsafe.drops() == {"recorder.tracer": 1}
+    assert "the tracer of this process raised AttributeError, and the span is lost" in capsys.readouterr().err
+
+
+# -- a pipeline of ours --------------------------------------------------------------------------------------
+
+
+def _recorded(folder: Path, processors: Sequence[SpanProcessor] = ()) -> list[str]:
+    """The names of the spans in the files of a pipeline of ours that recorded two calls."""
+    pipeline = providers.start(folder, Settings(state_dir=folder / "state"), set_global=False)
+    for each in processors:
+        pipeline.tracer_provider.add_span_processor(each)
+    recorder.install(pipeline.recorder)
+    try:
+        for _ in range(2):
+            with operation("catalog.resolve"):
+                pass
+    finally:
+        recorder.forget()
+        assert pipeline.shutdown(5)
+    assert pipeline.folder is not None
+    return [
+        span["name"]
+        for path in pipeline.folder.glob("traces-*.jsonl")
+        for line in path.read_text("utf-8").splitlines()
+        for resource in json.loads(line)["resourceSpans"]
+        for scope in resource["scopeSpans"]
+        for span in scope["spans"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variable", "group", "part", "whose"),
+    [
+        ("OTEL_TRACES_SAMPLER", entry_points.SAMPLERS, Raising, "sampler"),
+        ("OTEL_PYTHON_ID_GENERATOR", entry_points.ID_GENERATORS, RaisingIds, "id generator"),
+    ],
+)
+def test_what_the_operator_has_named_and_raises_costs_our_pipeline_the_spans(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variable: str,
+    group: str,
+    part: type,
+    whose: str,
+) -> None:
+    points = {(group, "raises"): f"{part.__module__}:{part.__name__}"}
+    entry_points.install(tmp_path / "packages", monkeypatch, points)
+    monkeypatch.setenv(variable, "raises")
+    assert _recorded(tmp_path) == []
+    assert failsafe.errors() == {}
+    assert failsafe.by_part(failsafe.drops()) == {"recording": 2}
+    _is_told(capsys, f"the {whose} of this process raised", "the span is lost")
+
+
+def test_a_processor_that_a_host_adds_costs_our_pipeline_what_it_keeps_from_beginning_and_nothing_at_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _recorded(tmp_path / "start", [RaisesAtStart()]) == []
+    assert failsafe.by_part(failsafe.drops()) == {"recording": 2}
+    capsys.readouterr()
+    assert _recorded(tmp_path / "end", [RaisesAtEnd()]) == ["catalog.resolve"] * 2
+    assert failsafe.by_part(failsafe.drops()) == {"recording": 2}
+    assert failsafe.errors() == {}
+    _is_told(capsys, "the span processor of this process raised", "at the end of a span, which is kept")
+
+
+def test_a_processor_that_was_added_during_a_call_and_raises_at_its_end_costs_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline = providers.start(tmp_path, Settings(state_dir=tmp_path / "state"), set_global=False)
+    recorder.install(pipeline.recorder)
+    try:
+        with operation("catalog.resolve"):
+            pipeline.tracer_provider.add_span_processor(RaisesAtEnd())
+    finally:
+        recorder.forget()
+        assert pipeline.shutdown(5)
+    assert (failsafe.errors(), failsafe.drops()) == ({}, {})
+    _is_told(capsys, "at the end of a span, which is kept")
+
+
+_PROGRAM = """
+from pathlib import Path
+from context_telemetry import operation
+from context_telemetry.observe import project
+project.opened(Path.cwd(), "shop")
+for name in ("catalog.resolve", "catalog.search", "catalog.resolve"):
+    with operation(name):
+        pass
+"""
+_SAMPLER = """
+from opentelemetry.sdk.trace.sampling import Decision, StaticSampler
+
+class Some(StaticSampler):
+    def __init__(self, argument):
+        super().__init__(Decision.RECORD_AND_SAMPLE)
+
+    def should_sample(self, context, trace_id, name, *rest, **named):
+        if name == "catalog.search":
+            raise LookupError("SELECT secret")
+        return super().should_sample(context, trace_id, name, *rest, **named)
+"""
+
+
+def test_status_does_not_say_that_everything_is_recorded_where_a_sampler_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, packages = tmp_path / "shop", tmp_path / "packages"
+    entry_points.install(packages, monkeypatch, {(entry_points.SAMPLERS, "some"): "some:Some"})
+    (packages / "some.py").write_text(_SAMPLER, "utf-8")
+    root.mkdir()
+    (root / "dataface.yml").write_text("{}\n", "utf-8")
+
+    def ended(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "context_telemetry.cli", *arguments],
+            cwd=root,
+            env={**os.environ, "CONTEXT_TELEMETRY_STATE_DIR": str(tmp_path / "state"), **environ},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    path = os.pathsep.join([str(packages), os.environ.get("PYTHONPATH", "")])
+    ran = ended("run", "--", sys.executable, "-c", _PROGRAM, OTEL_TRACES_SAMPLER="some", PYTHONPATH=path)
+    assert (ran.returncode, ran.stdout) == (0, "")
+    (line,) = ran.stderr.splitlines()
+    assert "the sampler of this process raised LookupError, and the span is lost" in line
+    seen = ended("status")
+    assert seen.returncode == 1
+    assert "telemetry_dropped: counts are too low" in seen.stdout
+    assert "recording 1 in process " in seen.stdout
+    assert "last 1 h, 2 calls" in seen.stdout
+    assert "everything is recorded" not in seen.stdout
+    assert "every result is read" in seen.stdout
