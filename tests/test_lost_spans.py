@@ -209,6 +209,24 @@ def test_a_processor_that_was_added_during_a_call_and_raises_at_its_end_costs_no
     _is_told(capsys, "at the end of a span, which is kept")
 
 
+def test_a_processor_that_was_added_during_a_call_and_raises_where_its_span_is_touched_raises_nothing_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline = providers.start(tmp_path, Settings(state_dir=tmp_path / "state"), set_global=False)
+    recorder.install(pipeline.recorder)
+    try:
+        with operation("catalog.resolve"):
+            before = get_current_span().get_span_context()
+            pipeline.tracer_provider.add_span_processor(RaisesAtStart())
+            get_current_span().set_attribute("theirs", 1)
+            assert get_current_span().get_span_context() == before
+    finally:
+        recorder.forget()
+        assert pipeline.shutdown(5)
+    assert (failsafe.errors(), failsafe.drops()) == ({}, {"recorder.span_processor": 1})
+    _is_told(capsys, "the span processor of this process raised", "the span is lost")
+
+
 _PROGRAM = """
 from pathlib import Path
 from context_telemetry import operation

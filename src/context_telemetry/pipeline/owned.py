@@ -15,7 +15,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, Sampler
-from opentelemetry.trace import Span, SpanContext
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, set_span_in_context
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
@@ -123,8 +123,11 @@ class OwnedRecorder(OpenTelemetryRecorder):
         return span
 
     def promote(self, span: LightSpan, op: Operation, attributes: Mapping[str, AttributeValue]) -> Span:
-        """The SDK's span that ``span`` goes on as."""
-        return self._decided.start(span, op, attributes)
+        """The SDK's span that ``span`` goes on as; one that does nothing where a processor of the host's raises."""
+        try:
+            return self._decided.start(span, op, attributes)
+        except Exception as error:
+            return lost_spans.at_start(error, set_span_in_context(NonRecordingSpan(span.get_span_context())))
 
     def finish(self, op: Operation) -> None:
         span = op.span
