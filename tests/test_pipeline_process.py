@@ -575,6 +575,54 @@ def test_a_forked_child_records_under_its_own_name_in_its_own_file(runner: Runne
     assert sorted(found.values()) == [["child"], ["work", "parent"]]
 
 
+_ENDS_OF_CHILDREN = {
+    "sys.exit": """
+        child = os.fork()
+        if child == 0:
+            ill()
+            sys.exit(0)
+        os.waitpid(child, 0)
+    """,
+    "multiprocessing": """
+        import multiprocessing
+        child = multiprocessing.get_context("fork").Process(target=ill)
+        child.start()
+        child.join()
+    """,
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("end", _ENDS_OF_CHILDREN)
+@pytest.mark.parametrize("is_ill", [True, False], ids=["ill", "well"])
+def test_what_goes_wrong_in_a_forked_child_is_in_the_files_when_it_has_ended(
+    runner: Runner, end: str, is_ill: bool
+) -> None:
+    ended = runner.python(
+        "import warnings; warnings.simplefilter('ignore')",
+        _WORK,
+        f"""
+        from context_telemetry.observe import failsafe
+        def ill():
+            work("child")
+            if {is_ill}:
+                failsafe.dropped("spans", 3)
+        """,
+        _ENDS_OF_CHILDREN[end],
+    )
+    dropped = [
+        attribute["value"]["intValue"]
+        for path in ended.files("events")
+        for line in path.read_text().splitlines()
+        for resource in json.loads(line)["resourceLogs"]
+        for scope in resource["scopeLogs"]
+        for record in scope["logRecords"]
+        for attribute in record["attributes"]
+        if attribute["key"] == "context_telemetry.drop_count.export"
+    ]
+    assert sorted(dropped) == (["0", "0", "3"] if is_ill else ["0", "0"])
+
+
 _HOST = """
     import os, sys
     from pathlib import Path

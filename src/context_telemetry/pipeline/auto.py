@@ -162,13 +162,15 @@ def flush(timeout: float = shutdown.SIGTERM_SECONDS) -> None:
 
 
 def _say_ended() -> None:
-    """Say how it went, where this process has begun."""
+    """Say how it went, where this process has begun; in a forked child or a command, what went wrong if anything did."""
     global _begun
-    if _begun:
-        _begun = False
-        close_sessions()
-        worker.unwatch("state")
-        report_state("ended")
+    if not _begun:
+        report_changes()
+        return
+    _begun = False
+    close_sessions()
+    worker.unwatch("state")
+    report_state("ended")
 
 
 def _end_child(timeout: float) -> None:
