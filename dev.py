@@ -100,10 +100,8 @@ OLDEST = replace(
 )
 ON_OLDEST = (
     "soundness",
-    "test_observe.py",
-    "test_mcp.py",
-    "test_pipeline_files.py",
-    "test_pipeline_providers.py",
+    *("test_observe.py", "test_mcp.py", "test_lost_spans.py", "test_sampler_words.py"),
+    *("test_pipeline_files.py", "test_pipeline_providers.py", "test_pipeline_process.py"),
 )
 CONTRACT = Environment("contract", ".", "contract", "about a minute")
 NEIGHBOURS = replace(WORK, purpose="neighbours", group="neighbours")

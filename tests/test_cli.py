@@ -927,10 +927,10 @@ def test_status_and_doctor_say_of_each_process_what_sampled_its_calls(shop: Shop
         process.state(sampler=sampler)
         process.flush()
     shown = ct(shop, "status", columns=None).stdout
-    assert [line.partition("no more: ")[2] for line in shown.splitlines() if "what was sampled" in line] == [
-        f"{_RATIO} in processes 1, 3",
-        f"ParentBased{{root:{_RATIO},...}} in process 4",
-        "another sampler than the SDK's six in process 5",
+    assert [line.partition("missing: ")[2] for line in shown.splitlines() if "what was sampled" in line] == [
+        f"processes 1, 3 recorded what was sampled ({_RATIO})",
+        f"process 4 recorded what was sampled (ParentBased{{root:{_RATIO},...}})",
+        "process 5 recorded what was sampled (another sampler than the SDK's six)",
     ]
     assert "HEALTHY" in shown
     assert "everything is recorded" not in shown
@@ -953,11 +953,33 @@ def test_where_every_process_recorded_all_status_ticks_that(shop: Shop) -> None:
     assert asked(shop, "status")["samplers"] == []
 
 
+@pytest.mark.parametrize(
+    ("ago", "phases", "is_told"),
+    [
+        (7200.0, ["began"], True),
+        (7200.0, ["began", "ended"], False),
+        (600.0, ["began", "ended"], True),
+        (90_000.0, ["began"], False),  # it was killed, or would have said it since
+    ],
+)
+def test_one_that_runs_and_leaves_out_every_call_is_told_beside_those_that_recorded(
+    shop: Shop, ago: float, phases: list[str], is_told: bool
+) -> None:
+    shop.record_health()
+    process = Process(shop.folder, pid=77)
+    for each, phase in enumerate(phases):
+        process.state(sampler="AlwaysOffSampler", phase=phase, ago=ago - each)
+    shown = ct(shop, "status", columns=None).stdout
+    assert ("calls may be missing: process 77 recorded what was sampled (AlwaysOffSampler)" in shown) is is_told
+    assert ("everything is recorded" in shown) is not is_told
+    assert bool(asked(shop, "status")["samplers"]) is is_told
+
+
 def test_a_process_that_waits_for_its_first_call_and_samples_says_so_beyond_the_window(shop: Shop) -> None:
     Process(shop.folder).state(sampler="AlwaysOffSampler", ago=7200.0)
     shown = ct(shop, "status", columns=None).stdout
     assert "no calls recorded yet: process 4242 began to record 2 h ago" in shown
-    assert "counted is what was sampled, and no more: AlwaysOffSampler in process 4242" in shown
+    assert "calls may be missing: process 4242 recorded what was sampled (AlwaysOffSampler)" in shown
 
 
 def test_a_state_folder_that_cannot_be_is_named(shop: Shop, tmp_path: Path) -> None:
@@ -1134,3 +1156,14 @@ def test_watch_ends_on_interrupt_with_a_line_and_leaves_the_last_look(shop: Shop
     assert (process.returncode, said) == (130, b"context-telemetry: interrupted; the last look is above\n")
     assert b"HEALTHY" in rest
     os.close(ours)
+
+
+def test_doctor_shows_the_processes_that_have_something_to_say_before_those_that_have_not(shop: Shop) -> None:
+    for number in range(8):
+        process = Process(shop.folder, pid=6000 + number, seed=number)
+        process.state(ago=100.0 - number, dropped=0 if number else 5)
+        process.flush()
+    checks = {each["name"]: each["state"] for each in asked(shop, "doctor")["checks"]}
+    assert checks["process 6000"] == "note"
+    assert checks["process 6007"] == checks["earlier"] == "ok"
+    assert "process 6002" not in checks

@@ -412,7 +412,9 @@ def test_a_share_that_is_none_is_wrong_and_what_may_be_left_out_is_told_by_what_
     assert note == (f"OTEL_TRACES_SAMPLER={sampler} ({notes})" if notes else "")
 
 
+_ON = {"FASTAPI_OTEL_AUTO_CONFIGURE": "true"}
 _SENT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+_SENT_ALONE = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:9/v1/traces"}
 
 
 @pytest.mark.skipif(not doctor._fastapi_can_export(), reason="this FastAPI exports nothing by itself")
@@ -421,8 +423,25 @@ _SENT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
     [
         ({**_SENT, "FASTAPI_OTEL_AUTO_CONFIGURE": "True"}, True),
         ({**_SENT, "FASTAPI_OTEL_AUTO_CONFIGURE": "false"}, False),
-        ({"FASTAPI_OTEL_AUTO_CONFIGURE": "true"}, False),  # nor does it where there are local files
-        ({**_SENT, "FASTAPI_OTEL_AUTO_CONFIGURE": "true", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, False),
+        (_ON, False),  # nor does it where there are local files
+        ({**_ON, **_SENT}, True),
+        ({**_ON, **_SENT, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}, False),
+        ({**_ON, **_SENT, "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL": "grpc"}, False),
+        ({**_ON, **_SENT, "OTEL_LOGS_EXPORTER": " None", "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL": "grpc"}, True),
+        ({**_ON, **_SENT, "OTEL_METRICS_EXPORTER": "prometheus"}, False),
+        ({**_ON, "OTEL_METRICS_EXPORTER": "prometheus"}, False),
+        ({**_ON, "OTEL_TRACES_EXPORTER": "otlp"}, False),
+        ({**_ON, **_SENT_ALONE, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc"}, False),
+        ({**_ON, **_SENT_ALONE, "OTEL_METRICS_EXPORTER": "prometheus"}, True),
+        (
+            {
+                **_ON,
+                **_SENT_ALONE,
+                "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+            },
+            True,
+        ),
     ],
 )
 def test_a_fastapi_that_exports_past_the_guard_is_told_of(
@@ -441,6 +460,20 @@ def test_a_fastapi_that_exports_past_the_guard_is_told_of(
     if found is not None:
         assert found["state"] == "note"
         assert "the second time unguarded" in found["advice"]
+
+
+def test_a_fastapi_that_cannot_be_imported_exports_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "fastapi.py").write_text("raise RuntimeError('half an installation')\n", "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [each for each in sys.modules if each.partition(".")[0] == "fastapi"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(instrumentor, "HOOKS", ())
+    monkeypatch.chdir(tmp_path)
+    for name, value in {**_ON, **_SENT}.items():
+        monkeypatch.setenv(name, value)
+    assert ("guard", "FastAPI") not in told(capsys)
 
 
 def test_an_exemplar_filter_that_is_none_costs_the_metrics_and_nothing_else(

@@ -6,11 +6,13 @@ import contextlib
 import importlib
 import subprocess
 import sys
+from collections import Counter
 from typing import Any
 from unittest import mock
 
 import pytest
 from memory import recording
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 
 import context_telemetry
 from context_telemetry.conventions import names
@@ -206,7 +208,7 @@ def test_the_state_is_said_again_after_a_while_and_not_at_every_error(
 
 def test_a_flaw_that_lasts_is_said_again_every_half_hour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(instrumentor, "_FLAW_SAID_AGAIN_AFTER", 0.0)
-    with recording() as memory:
+    with recording(ALWAYS_ON) as memory:
         instrumentor.report_state("began")
         instrumentor.report_changes()  # nothing is wrong, nothing is said
         assert len(memory.events) == 1
@@ -216,3 +218,15 @@ def test_a_flaw_that_lasts_is_said_again_every_half_hour(monkeypatch: pytest.Mon
         instrumentor.report_changes()
     wrong = [said[names.CONTEXT_TELEMETRY_SETTINGS_WRONG] for _, said in memory.events]
     assert (len(wrong), min(wrong[1:])) == (4, wrong[0] + 1)
+
+
+def test_a_sampler_is_said_again_every_half_hour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else tells of a process whose calls are all left out."""
+    monkeypatch.setattr(instrumentor, "_FLAW_SAID_AGAIN_AFTER", 0.0)
+    monkeypatch.setattr(failsafe, "_errors", Counter())  # no setting is wrong
+    with recording(ALWAYS_OFF) as memory:
+        instrumentor.report_state("began")
+        instrumentor.report_changes()
+        instrumentor.report_changes()
+    told = [said[names.CONTEXT_TELEMETRY_SAMPLER] for _, said in memory.events]
+    assert told == ["AlwaysOffSampler"] * 3

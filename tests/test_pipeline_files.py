@@ -13,16 +13,20 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
+import duckdb
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanContext
 
-from context_telemetry.history import History
+from context_telemetry.history import History, sql
+from context_telemetry.observe import failsafe
 from context_telemetry.pipeline import batch, providers
 from context_telemetry.pipeline.batch import Batcher, BatchLimits
 from context_telemetry.pipeline.destination import destination
 from context_telemetry.pipeline.files import PIECE, FileSpanExporter, Folder
+from context_telemetry.pipeline.line import LONGEST
 from context_telemetry.pipeline.providers import Pipeline
 from context_telemetry.settings import Retention, Settings
 
@@ -73,6 +77,43 @@ def test_folders_and_files_are_the_users_alone(tmp_path: Path) -> None:
     (path,) = (tmp_path / "state" / "shop").iterdir()
     modes = [stat.S_IMODE(each.stat().st_mode) for each in (path, path.parent, path.parent.parent)]
     assert modes == [0o600, 0o700, 0o700]
+
+
+def _read_and_broken(folder: Path) -> tuple[int, int]:
+    """The lines that `status` sees, and how many of them it takes for no JSON."""
+    files = sorted(folder.iterdir())
+    rows = duckdb.connect().execute(sql.broken_lines(files)).fetchall()
+    return sum(row[2] for row in rows), sum(row[1] for row in rows)
+
+
+def _with(value: object, number: int = 1) -> ReadableSpan:
+    context = SpanContext(7, number, is_remote=False)
+    return ReadableSpan("s", context, attributes={"value": value}, start_time=1, end_time=2)  # type: ignore[dict-item]
+
+
+def test_whatever_a_program_has_for_text_is_read_back(tmp_path: Path) -> None:
+    exporter = _exporter(tmp_path)
+    for value in (os.fsdecode(b"caf\xe9.csv"), "\ud83d", "a\0b", "\u2028", "\U0001f600", "\x01", '"\\'):
+        exporter.export([_with(value)])
+    assert _read_and_broken(tmp_path) == (7, 0)
+
+
+def test_a_batch_that_is_too_long_for_a_line_is_as_many_as_it_takes_and_a_span_that_is_alone_so_is_counted(
+    tmp_path: Path,
+) -> None:
+    before = failsafe.drops().get("spans", 0)
+    half, whole = "x" * (LONGEST // 2 - 1_000), "x" * LONGEST
+    _exporter(tmp_path).export(
+        [_with(value, number + 1) for number, value in enumerate((half, half, whole, half))]
+    )
+    assert _read_and_broken(tmp_path) == (2, 0)
+    assert sum(path.read_text().count('"spanId"') for path in tmp_path.iterdir()) == 3
+    assert failsafe.drops()["spans"] == before + 1
+
+
+def test_of_nothing_there_is_no_line(tmp_path: Path) -> None:
+    _exporter(tmp_path).export([])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_file_is_followed_by_the_next(tmp_path: Path) -> None:

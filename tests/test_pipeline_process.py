@@ -552,27 +552,40 @@ def test_standard_output_is_not_used_even_if_the_environment_asks_for_it(runner:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_records_under_its_own_name_in_its_own_file(runner: Runner) -> None:
+@pytest.mark.parametrize("is_named", [False, True], ids=["", "the operator names the instance"])
+def test_a_forked_child_records_under_its_own_name_in_its_own_file(runner: Runner, is_named: bool) -> None:
     ended = runner.python(
         "import warnings; warnings.simplefilter('ignore')",
         _WORK,
         """
+        from context_telemetry.pipeline import auto
+        auto.flush()
         child = os.fork()
-        work("child" if child == 0 else "parent")
         if child == 0:
+            work("child")
+            auto.flush()
+            child = os.fork()
+            work("grandchild" if child == 0 else "child again")
+            if child:
+                os.waitpid(child, 0)
             sys.exit(0)
         os.waitpid(child, 0)
+        work("parent")
         """,
+        env={"OTEL_RESOURCE_ATTRIBUTES": "service.instance.id=seven"} if is_named else {},
     )
-    found: dict[str, list[str]] = {}
+    found: dict[tuple[str, str], list[str]] = {}
     for path in ended.files("traces"):
         for line in path.read_text().splitlines():
             (batch,) = json.loads(line)["resourceSpans"]
             attributes = {a["key"]: next(iter(a["value"].values())) for a in batch["resource"]["attributes"]}
             names = [span["name"] for span in batch["scopeSpans"][0]["spans"]]
             assert path.name.split("-")[2] == attributes["process.pid"]
-            found.setdefault(attributes["service.instance.id"], []).extend(names)
-    assert sorted(found.values()) == [["child"], ["work", "parent"]]
+            found.setdefault((attributes["process.pid"], attributes["service.instance.id"]), []).extend(names)
+    assert sorted(found.values()) == [["child", "child again"], ["grandchild"], ["work", "parent"]]
+    instances = {instance for _, instance in found}
+    assert len(instances) == 3
+    assert ("seven" in instances) == is_named
 
 
 _ENDS_OF_CHILDREN = {
@@ -602,11 +615,14 @@ def test_what_goes_wrong_in_a_forked_child_is_in_the_files_when_it_has_ended(
         "import warnings; warnings.simplefilter('ignore')",
         _WORK,
         f"""
+        from context_telemetry.instrumentation import report_changes
         from context_telemetry.observe import failsafe
         def ill():
             work("child")
             if {is_ill}:
                 failsafe.dropped("spans", 3)
+                report_changes()
+                failsafe.dropped("spans", 5)
         """,
         _ENDS_OF_CHILDREN[end],
     )
@@ -620,7 +636,23 @@ def test_what_goes_wrong_in_a_forked_child_is_in_the_files_when_it_has_ended(
         for attribute in record["attributes"]
         if attribute["key"] == "context_telemetry.drop_count.export"
     ]
-    assert sorted(dropped) == (["0", "0", "3"] if is_ill else ["0", "0"])
+    assert sorted(dropped) == (["0", "0", "3", "5"] if is_ill else ["0", "0"])
+
+
+_ENDS_OF_THE_IDLE = ["", "os.kill(os.getpid(), signal.SIGTERM); time.sleep(5)"]
+
+
+@pytest.mark.parametrize("end", _ENDS_OF_THE_IDLE, ids=["exit", "SIGTERM"])
+def test_a_process_that_called_nothing_begins_nothing_at_its_end_whatever_went_wrong(
+    runner: Runner, end: str
+) -> None:
+    ended = runner.python(
+        "import os, signal, time\nfrom context_telemetry.observe import failsafe",
+        "failsafe.caught('hook of something', ValueError())",
+        end,
+    )
+    assert ended.stderr.splitlines() == ["context-telemetry: ValueError in hook of something"]
+    assert ended.files("traces") + ended.files("events") == []
 
 
 _HOST = """

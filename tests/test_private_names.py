@@ -17,11 +17,12 @@ from missing import take_away
 from opentelemetry.sdk.metrics import Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricReader
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import TracerProvider, sampling
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from context_telemetry import operation
 from context_telemetry.observe import recorder
+from context_telemetry.observe.samplers import OTHER, may_leave_out
 from context_telemetry.pipeline.components import components
 from context_telemetry.pipeline.destination import Destination
 from context_telemetry.pipeline.light_span import LightSpan
@@ -113,6 +114,36 @@ def test_a_reader_that_a_host_adds_and_that_has_lost_a_name_is_said_and_raises_n
         recorder.forget()
         pipeline.shutdown(5)
     assert "cannot be given the histograms of this library" in capsys.readouterr().err
+
+
+_OF_SAMPLERS = [
+    *(
+        pytest.param(sampling.ParentBased, name, sampling.DEFAULT_OFF, id=name)
+        for name in (
+            "_root",
+            "_remote_parent_sampled",
+            "_remote_parent_not_sampled",
+            "_local_parent_sampled",
+            "_local_parent_not_sampled",
+        )
+    ),
+    *(
+        pytest.param(around, "_root", around(sampling.ALWAYS_OFF), id=around.__name__)
+        for around in (getattr(sampling, "AlwaysRecordSampler", None),)  # not in 1.39
+        if around is not None
+    ),
+]
+
+
+@pytest.mark.parametrize(("owner", "name", "sampler"), _OF_SAMPLERS)
+def test_a_sampler_of_which_is_not_known_what_it_asks_is_told_as_another(
+    monkeypatch: pytest.MonkeyPatch, owner: type, name: str, sampler: Any
+) -> None:
+    described = sampler.get_description()
+    assert may_leave_out(sampler) == described
+    take_away(monkeypatch, owner, name)
+    assert may_leave_out(sampler) == OTHER
+    assert sampler.get_description() == described, "the SDK has it"
 
 
 def on(scope: object) -> object:

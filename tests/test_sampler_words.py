@@ -25,6 +25,7 @@ from opentelemetry.sdk.trace.sampling import (
 
 from context_telemetry import operation
 from context_telemetry.conventions import names
+from context_telemetry.health import words
 from context_telemetry.instrumentation import report_state
 from context_telemetry.observe import failsafe, recorder
 from context_telemetry.observe.samplers import OTHER, may_leave_out
@@ -43,6 +44,11 @@ class Private(StaticSampler):
         return "customers of ACME only"
 
 
+class PrivateAndDropping(Private):
+    def __init__(self) -> None:
+        StaticSampler.__init__(self, Decision.DROP)
+
+
 class Silent(Private):
     def get_description(self) -> str:
         raise LookupError
@@ -55,8 +61,40 @@ class InDisguise(StaticSampler):
         return ALWAYS_OFF.should_sample(*arguments, **named)
 
 
+class Choosing(TraceIdRatioBased):
+    """Keeps the SDK's words, and decides otherwise."""
+
+    def should_sample(self, *arguments: Any, **named: Any) -> Any:
+        return ALWAYS_OFF.should_sample(*arguments, **named)
+
+
+class OfTwo(StaticSampler):
+    """Decides as one of the SDK's and describes itself as another, whose words are then not the SDK's."""
+
+    _rate, bound, TRACE_ID_LIMIT = "customers of ACME", 1, 1
+    get_description = TraceIdRatioBased.get_description
+
+
+def _turned_off() -> Sampler:
+    """Two functions of the SDK's own, of another sampler's."""
+    sampler = StaticSampler(Decision.RECORD_AND_SAMPLE)
+    sampler.should_sample = ALWAYS_OFF.should_sample  # type: ignore[method-assign]  # as a host can
+    return sampler
+
+
 class ByThem(StaticSampler):
     """One of the SDK's by another name."""
+
+
+_BELOW_ALL = (
+    "remote_parent_sampled",
+    "remote_parent_not_sampled",
+    "local_parent_sampled",
+    "local_parent_not_sampled",
+)
+_ONE_OTHERWISE: list[Sampler] = [
+    ParentBased(ALWAYS_ON, **{each: TraceIdRatioBased(0.01)}) for each in _BELOW_ALL
+]
 
 
 @pytest.mark.parametrize(
@@ -68,6 +106,8 @@ class ByThem(StaticSampler):
         *(TraceIdRatioBased(rate) for rate in (0, 0.0, 1e-07, 2.5e-10, 0.1, 0.999)),
         ParentBasedTraceIdRatio(0.25),
         ParentBased(DEFAULT_ON, DEFAULT_OFF),
+        *_ONE_OTHERWISE,
+        ParentBased(TraceIdRatioBased(0.5), *[ALWAYS_ON] * 4),
         ByThem(Decision.DROP),
     ],
     ids=lambda each: each.get_description(),
@@ -96,22 +136,56 @@ def test_a_sampler_around_another_leaves_out_what_that_does() -> None:
     around: Any = sampling.AlwaysRecordSampler
     assert may_leave_out(around(ALWAYS_ON)) is None
     assert may_leave_out(around(TraceIdRatioBased(0.5))) == "AlwaysRecordSampler{TraceIdRatioBased{0.5}}"
+    assert may_leave_out(around(Choosing(1.0))) == OTHER
 
 
 @pytest.mark.parametrize(
     "sampler",
     [
         Private(),
+        PrivateAndDropping(),
         Silent(),
         InDisguise(Decision.RECORD_AND_SAMPLE),
         object(),
         ParentBased(Private()),
         ParentBased(Silent()),
         ParentBased(ALWAYS_ON, remote_parent_sampled=ParentBased(Private())),
+        Choosing(1.0),
+        ParentBased(Choosing(1.0)),
+        ParentBased(Choosing(1.0), *[ALWAYS_ON] * 4),
+        *(ParentBased(ALWAYS_ON, **{each: Choosing(1.0)}) for each in _BELOW_ALL),
+        ParentBased(ALWAYS_OFF, local_parent_not_sampled=PrivateAndDropping()),
+        OfTwo(Decision.DROP),
+        _turned_off(),
     ],
 )
 def test_no_word_of_anybody_elses_is_told(sampler: Any) -> None:
     assert may_leave_out(sampler) == OTHER
+
+
+@pytest.mark.parametrize(
+    "around", [lambda each: each, ParentBased, lambda each: ParentBased(DEFAULT_ON, each)]
+)
+def test_of_one_that_records_and_exports_nothing_the_sdks_word_is_not_told(around: Any) -> None:
+    """It describes itself as always on."""
+    assert may_leave_out(around(StaticSampler(Decision.RECORD_ONLY))) == OTHER
+
+
+@pytest.mark.parametrize(
+    ("sampler", "shown"),
+    [
+        (DEFAULT_ON, "ParentBased{root:AlwaysOnSampler,...}"),
+        (
+            ParentBased(ParentBasedTraceIdRatio(0.1)),
+            "ParentBased{root:ParentBased{root:TraceIdRatioBased{0.1},...},...}",
+        ),
+        *((sampler, sampler.get_description()) for sampler in _ONE_OTHERWISE),
+    ],
+)
+def test_what_a_parent_based_one_does_below_a_parent_is_shown_but_for_what_each_does(
+    sampler: Sampler, shown: str
+) -> None:
+    assert words.sampler(sampler.get_description()) == shown
 
 
 @pytest.mark.parametrize(

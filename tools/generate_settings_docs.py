@@ -205,7 +205,8 @@ STATUS_KEYS = {
     "Dataface), `first`, `last`, `clients`, `calls`, `surfaces`, `not_ok` (how many calls were not), `began` (to "
     "record, perhaps before the window), `ended` (as it said: null of one that runs or was killed)",
     "samplers": "what may have left calls out of all this: `sampler` (OpenTelemetry's own description, or `other`) and "
-    "the `pids` that had it; empty where every call is recorded",
+    "the `pids` that had it, also of those that said so before the window, within a day, and have not ended; empty "
+    "where every call is recorded",
     "unreadable": "files that were skipped: `name`, `why`",
     "cut_lines": "lines that were skipped, by file",
 }

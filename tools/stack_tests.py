@@ -21,11 +21,15 @@ PROOF = proven.ROOT / "tests" / "stack" / "proven.json"
 TESTED = (
     "src",
     "tests/stack",
-    "tests/conftest.py",
-    "tests/otlp_files.py",
+    "tests/releases",
+    ":(exclude,glob)tests/releases/test_*.py",
+    ":(exclude)tests/releases/results.json",
+    ":(glob)tests/*.py",
+    ":(exclude,glob)tests/test_*.py",
     "tools",
     "pyproject.toml",
     "constraints.txt",
+    "dev.py",
 )
 PARTS = ("collector", "jaeger", "prometheus", "alertmanager", "victoria")
 CORE = (

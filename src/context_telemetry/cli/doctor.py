@@ -351,17 +351,32 @@ def _folder(section: str, folder: Path) -> Check:
 
 def _fastapi_exports() -> bool:
     """Whether FastAPI exports by itself what the process exports over OTLP."""
-    is_told = os.environ.get(_FASTAPI, "").lower() == "true"
-    # It knows no other protocol, says so, and then exports nothing.
-    speaks = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or "http/protobuf"
-    return is_told and speaks == "http/protobuf" and _fastapi_can_export()
+    if os.environ.get(_FASTAPI, "").lower() != "true":
+        return False
+    asked = {wanted for signal in ("TRACES", "METRICS", "LOGS") if (wanted := _asked_of_fastapi(signal))}
+    # It knows nothing else, says so where one signal has it, and then exports none.
+    return asked == {("otlp", "http/protobuf")} and _fastapi_can_export()
+
+
+def _asked_of_fastapi(signal: str) -> tuple[str, str] | None:
+    """The exporter and the protocol by which FastAPI is to send a signal; None where it leaves it alone.
+
+    As `fastapi.telemetry` reads the variables, in 0.165: without an endpoint it sends nothing.
+    """
+    own = f"OTEL_EXPORTER_OTLP_{signal}"
+    exporter = (os.environ.get(f"OTEL_{signal}_EXPORTER") or "otlp").strip().lower()
+    endpoint = os.environ.get(f"{own}_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    if not endpoint or exporter == "none":
+        return None
+    spoken = os.environ.get(f"{own}_PROTOCOL") or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
+    return exporter, spoken or "http/protobuf"
 
 
 def _fastapi_can_export() -> bool:
     """Whether the FastAPI that is installed here can: since 0.165."""
     try:
         return importlib.util.find_spec("fastapi.telemetry") is not None
-    except ModuleNotFoundError:
+    except Exception:  # it is imported to be asked, and somebody else's package can raise anything
         return False
 
 

@@ -37,15 +37,17 @@ def by_sdk(fallbacks: Sequence[object]) -> str:
 
 
 def recorded(folder: Path) -> Iterator[Check]:
-    """The last state of each process, the newest first, and of the descriptions."""
+    """The last state of each process, of those that have something to say first, the newest first; and of the
+    descriptions.
+    """
     history, now = History(folder), time.time()
     states = sorted(
         history.last_events(names.EVENT_CONTEXT_TELEMETRY_STATE), key=lambda state: state.time, reverse=True
     )
-    for state in states[:_PROCESSES_SHOWN]:
-        yield _process(state, now)
-    if quiet := states[_PROCESSES_SHOWN:]:
-        yield Check(_SECTION, "earlier", "ok", f"{len(quiet)} more")
+    checks = sorted((_process(state, now) for state in states), key=lambda check: check.state == "ok")
+    yield from checks[:_PROCESSES_SHOWN]
+    if more := checks[_PROCESSES_SHOWN:]:
+        yield Check(_SECTION, "earlier", more[0].state, f"{len(more)} more")
     for described in history.last_events(names.EVENT_DATAFACE_ENRICHMENT_CHANGED)[-1:]:
         yield _descriptions(described, lost_descriptions(history), folder, now)
 

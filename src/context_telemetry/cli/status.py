@@ -45,7 +45,6 @@ _PROCESSES_SHOWN = 8
 _KINDS_SHOWN = 4
 _IN_A_LINE = 2  # so many alike need no table to be told apart
 _FILES_NAMED = 3
-_RECORDED = "telemetry_dropped"  # whose tick says that everything is
 _ADVICE = "what to do"
 
 
@@ -133,7 +132,7 @@ def _parts(seen: Status, met: Sequence[_Met], rows: int) -> list[RenderableType]
 def _sampled(found: Iterable[SamplerSeen]) -> Iterator[str]:
     """What has left calls out of all that is counted, perhaps."""
     for each in found:
-        yield f"counted is what was sampled, and no more: {sampler(each.sampler)} in {processes(each.pids)}"
+        yield f"calls may be missing: {processes(each.pids)} recorded what was sampled ({sampler(each.sampler)})"
 
 
 def _headline(seen: Status) -> RenderableType:
@@ -302,7 +301,7 @@ def good(verdict: Verdict, met: AbstractSet[str], *, sampled: bool = False) -> I
         for each in none
         if each.most_went_wrong
         or each.indicator.denied_by & met
-        or (sampled and each.indicator.name == _RECORDED)
+        or (sampled and each.indicator.denied_by_samplers)
     )
     mark = (text.STATE_MARK["healthy"] + " ", "green")
     if said := dict.fromkeys(each.indicator.good for each in none if each.indicator.name not in left_open):

@@ -107,8 +107,8 @@ the host's), `span_processor` (one was added), `sdk_metrics` (the SDK counts its
 
 CONTEXT_TELEMETRY_SAMPLER: Final = "context_telemetry.sampler"
 """The sampler of the process, where it may leave spans out, as local files and `status` then do too: the
-SDK's own description of one of its samplers, or `other` for any that is not the SDK's, or has one
-inside that is not."""
+SDK's own description of one of its samplers, or `other` for any that the SDK has no words for
+(another's, one that records and exports nothing), or that has such a one inside."""
 
 CONTEXT_TELEMETRY_SETTINGS_WRONG: Final = "context_telemetry.settings.wrong"
 """Settings of the process that are wrong and were left out."""
@@ -477,7 +477,7 @@ EVENT_DATAFACE_REFERENCE_UNKNOWN: Final = "dataface.reference.unknown"
 
 EVENT_CONTEXT_TELEMETRY_STATE: Final = "context_telemetry.state"
 """The library's own state, when recording begins, when it is another one, again every half hour where it
-has a flaw, and at exit."""
+has a flaw or a sampler, and at exit."""
 
 # Closed lists
 

@@ -82,6 +82,8 @@ class Indicator:
     denied_by: frozenset[str] = frozenset()
     """Reasons that leave open whether ``good`` is so, though nothing bad was counted: a manifest that is not there is
     not stale either."""
+    denied_by_samplers: bool = False
+    """Whether what a sampler may have left out leaves that open, too."""
 
     @property
     def alert(self) -> str:
@@ -463,6 +465,7 @@ INDICATORS: tuple[Indicator, ...] = (
         notices={},
         bad=(Sum(names.METRIC_CONTEXT_TELEMETRY_DROPPED),),
         required=True,
+        denied_by_samplers=True,
     ),
     Indicator(
         name="telemetry_errors",

@@ -55,7 +55,8 @@ class Facts:
     """The last `context_telemetry.state` of each process that was active in the window."""
 
     samplers: Sequence[SamplerSeen]
-    """What may have left calls out, by those states; where there is none, every call is recorded."""
+    """What may have left calls out, by those states and the last ones of a day of processes that have not ended: where
+    every call is left out, there is nothing else in the window. Where there is none, every call is recorded."""
 
 
 class Local:
@@ -63,7 +64,7 @@ class Local:
 
     def __init__(self, history: History, now: float | None = None) -> None:
         self.history, self._now = history, time.time() if now is None else now
-        self.facts = _facts(history)
+        self.facts = _facts(history, self._now)
 
     def added(self, each: Sum) -> Mapping[str | None, float]:
         """As `Source` says."""
@@ -121,16 +122,21 @@ class Local:
         return [event for event in self.history.events if event.name == metric.when.get("event")]
 
 
-def _facts(history: History) -> Facts:
+def _facts(history: History, now: float) -> Facts:
     """What the screens need of a history."""
     seen = history.processes()
     active = {process.instance for process in seen}
     since = history.since or 0.0
-    states = [
-        state
-        for state in history.last_events(names.EVENT_CONTEXT_TELEMETRY_STATE)
-        if state.instance in active or state.time >= since
-    ]
+    said = history.last_events(names.EVENT_CONTEXT_TELEMETRY_STATE)
+
+    def is_of_window(state: Event) -> bool:
+        return state.instance in active or state.time >= since
+
+    def may_run(state: Event) -> bool:
+        """One that was killed says no end: what it said is taken to hold for a day, as all else."""
+        return not _has_ended(state) and state.time >= now - KEPT
+
+    states = [state for state in said if is_of_window(state)]
     return Facts(
         traffic=history.traffic(),
         reasons=history.reasons(),
@@ -141,7 +147,7 @@ def _facts(history: History) -> Facts:
         ages=history.ages(),
         processes=_lived(seen, history),
         states=states,
-        samplers=samplers(states),
+        samplers=samplers(state for state in said if is_of_window(state) or may_run(state)),
     )
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 from context_telemetry.observe.samplers import OTHER
 
 _NAMED = 3
+# What the SDK's parent-based samplers do below a parent, where nobody has said otherwise.
+_AS_THE_PARENT = (
+    ",remoteParentSampled:AlwaysOnSampler,remoteParentNotSampled:AlwaysOffSampler"
+    ",localParentSampled:AlwaysOnSampler,localParentNotSampled:AlwaysOffSampler}"
+)
 
 
 def lasting(seconds: float | None) -> str:
@@ -38,10 +42,10 @@ def told_reasons(met: Iterable[tuple[str, int]]) -> str:
 
 
 def sampler(description: str) -> str:
-    """`TraceIdRatioBased{0.1}`; what a parent-based one does below a parent goes without saying."""
+    """`TraceIdRatioBased{0.1}`; that a parent-based one does as the parent goes without saying."""
     if description == OTHER:
         return "another sampler than the SDK's six"
-    return re.sub(r",remoteParentSampled:.*", ",...}", description)
+    return description.replace(_AS_THE_PARENT, ",...}")
 
 
 def processes(pids: Sequence[int]) -> str:

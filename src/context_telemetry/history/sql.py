@@ -16,10 +16,9 @@ from typing import Any
 from context_telemetry.conventions import names
 from context_telemetry.conventions.metric import Metric
 from context_telemetry.observe.reading import COORDINATES
+from context_telemetry.pipeline import line
 
-# A batch is a line; the largest that the pipeline writes is far below. The buffer decides the memory used.
-_LINE_BYTES = 8 * 1024 * 1024
-_BUFFER_BYTES = 2 * _LINE_BYTES
+_BUFFER_BYTES = 2 * line.LONGEST
 
 _VALUE = {
     "stringValue": "VARCHAR",
@@ -150,7 +149,7 @@ def lines(files: Sequence[Path]) -> str:
     return (
         f"(SELECT filename AS file, line FROM read_csv([{listed}], columns={{'line': 'VARCHAR'}}, "
         f"delim='\\x01', quote='', escape='', header=false, auto_detect=false, filename=true, "
-        f"ignore_errors=true, max_line_size={_LINE_BYTES}, buffer_size={_BUFFER_BYTES}))"
+        f"ignore_errors=true, max_line_size={line.LONGEST}, buffer_size={_BUFFER_BYTES}))"
     )
 
 

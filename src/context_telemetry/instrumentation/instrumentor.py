@@ -163,6 +163,7 @@ class _Said:
     drops: Counter[str] = field(default_factory=Counter)
     at: float = float("-inf")
     flawed: bool = False
+    """Or sampled: what holds until the process ends, and is judged by who spoke of it in a window."""
 
 
 _said = _Said()
@@ -180,14 +181,19 @@ def _forget_said() -> None:
 renew_in_child(_forget_said)
 
 
-def report_changes() -> None:
+def report_changes(*, last: bool = False) -> None:
     """Report the state again where there is need to: a watch for the worker.
 
-    Where errors or drops have come since it was said, every 15 seconds at most; where there is a flaw, every half hour.
+    Where errors or drops have come since it was said, every 15 seconds at most, or now if there is no later (``last``);
+    where there is a flaw, every half hour.
     """
     since = time.monotonic() - _said.at
     told = (failsafe.errors(), failsafe.drops()) == (_said.errors, _said.drops)
-    if since >= (_FLAW_SAID_AGAIN_AFTER if told else _SAID_AGAIN_AFTER) and not (told and not _said.flawed):
+    if told:
+        is_due = _said.flawed and not last and since >= _FLAW_SAID_AGAIN_AFTER
+    else:
+        is_due = last or since >= _SAID_AGAIN_AFTER
+    if is_due:
         report_state()
 
 
@@ -213,7 +219,8 @@ def _report(by: recorder.Recorder, phase: Phase) -> None:
     errors, drops = Counter(failsafe.errors()), Counter(failsafe.drops())
     added_errors, added_drops = errors - _said.errors, drops - _said.drops
     wrong = failsafe.by_part(errors).get("settings", 0)
-    _said = _Said(errors, drops, time.monotonic(), bool(missing or wrong))
+    sampler = by.sampler
+    _said = _Said(errors, drops, time.monotonic(), bool(missing or wrong or sampler))
     recorder.event(
         names.EVENT_CONTEXT_TELEMETRY_STATE,
         {
@@ -226,7 +233,7 @@ def _report(by: recorder.Recorder, phase: Phase) -> None:
             names.CONTEXT_TELEMETRY_DROPPED: sum(drops.values()),
             names.CONTEXT_TELEMETRY_SETTINGS_WRONG: wrong,
             **({names.CONTEXT_TELEMETRY_RECORDER_FALLBACKS: by.fallbacks} if by.fallbacks else {}),
-            **({names.CONTEXT_TELEMETRY_SAMPLER: sampler} if (sampler := by.sampler) else {}),
+            **({names.CONTEXT_TELEMETRY_SAMPLER: sampler} if sampler else {}),
             **_by_place(names.METRIC_CONTEXT_TELEMETRY_ERRORS, added_errors),
             **_by_place(names.METRIC_CONTEXT_TELEMETRY_DROPPED, added_drops),
         },

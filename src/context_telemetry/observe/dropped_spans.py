@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.context import Context
@@ -26,6 +27,7 @@ Dropping = Callable[[Context], "DroppedSpan | None"]
 
 # OpenTelemetry before 1.42 has no such flag, and id generators that say nothing of it.
 RANDOM: Final = int(getattr(TraceFlags, "RANDOM_TRACE_ID", 0))
+_COUNTS = "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED"
 _BELOW_UNSAMPLED = ("_remote_parent_not_sampled", "_local_parent_not_sampled")
 
 # Who it is is not to be made up twice, in a parent and in its child.
@@ -62,7 +64,7 @@ class DroppedSpan(NonRecordingSpan):
 def dropping(tracer: Any) -> Dropping | None:
     """What drops spans in place of ``tracer``; None where it is not the SDK's own, or its sampler may keep any."""
     sdk: Any = sys.modules.get("opentelemetry.sdk.trace")
-    if sdk is None or type(tracer) is not sdk.Tracer or sdk_counts_spans():
+    if sdk is None or type(tracer) is not sdk.Tracer or sdk_counts_spans() or _counts_unasked(sdk):
         return None
     if not getattr(tracer, "_is_enabled", lambda: True)():  # it hands on the parent's span
         return None
@@ -92,7 +94,13 @@ def _decides_as(sampler: Any, name: str) -> bool:
 
 def sdk_counts_spans() -> bool:
     """Whether the SDK counts the spans that it begins, dropped ones included."""
-    return os.environ.get("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "").strip().lower() == "true"
+    return os.environ.get(_COUNTS, "").strip().lower() == "true"
+
+
+def _counts_unasked(sdk: Any) -> bool:
+    """Whether it does so always, as OpenTelemetry 1.40 and 1.41: older ones count nothing, newer ones are asked to."""
+    known = sys.modules.get("opentelemetry.sdk.environment_variables")
+    return not hasattr(known, _COUNTS) and "meter_provider" in signature(sdk.TracerProvider).parameters
 
 
 def _dropped(ids: IdGenerator, *, always: bool) -> Dropping:

@@ -34,13 +34,20 @@ def at_start(error: Exception, parent: Context) -> Span:
 def at_end(error: Exception, *, kept: bool) -> None:
     """Count a span whose end not everybody was shown who was to see it.
 
+    Of a host's processors nobody can tell which is the one that exports, and whether it was behind: it counts.
     ``kept``: those that it is recorded for are shown it before all others.
     """
     place, what, through = _told(error)
     if kept and through == "on_end":
-        failsafe.not_ours(place, f"{what} at the end of a span, which is kept")
+        kept_all_the_same(error)
     else:
-        failsafe.dropped(place, 1, f"{what}, and the span is lost for whoever comes after it")
+        failsafe.dropped(place, 1, f"{what} at the end of a span: those behind it do not see the span")
+
+
+def kept_all_the_same(error: Exception) -> None:
+    """Say once that a processor raised which came while calls went on: the span was kept before it was asked."""
+    place, what, through = _told(error)
+    failsafe.not_ours(place, f"{what} in {through}, and the span is kept")
 
 
 def passing_on(parent: Context) -> Span:

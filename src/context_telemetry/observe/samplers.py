@@ -1,55 +1,59 @@
 """What a process says of a sampler that may leave spans out: OpenTelemetry's own words for its own, and no others.
 
-A sampler of somebody else's may describe itself by anything: it is `other`.
+A sampler of somebody else's may describe itself by anything: it is `other`, and so is whatever has it inside.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 OTHER: Final = "other"
-"""A sampler that is none of the SDK's, or has one inside that is none."""
+"""A sampler that the SDK has no words for, or has one inside that it has none for."""
 
 _SDK: Final = "opentelemetry.sdk.trace.sampling"
-_ON, _OFF = "AlwaysOnSampler", "AlwaysOffSampler"
-_EITHER: Final = f"({_ON}|{_OFF})"
-_INSIDE: Final = ",".join(
-    f"{word}:{_EITHER}"
-    for word in (
-        "root",
-        "remoteParentSampled",
-        "remoteParentNotSampled",
-        "localParentSampled",
-        "localParentNotSampled",
-    )
-)
-# How the SDK describes those that are neither of the two, and what is inside of them where it is one of the two.
-_RATIO: Final = re.compile(r"TraceIdRatioBased\{([01]|[01]\.\d+|\d(?:\.\d+)?e-\d+)\}")
-_PARENT_BASED: Final = re.compile(rf"ParentBased\{{{_INSIDE}\}}")
-_RECORDING: Final = re.compile(rf"AlwaysRecordSampler\{{{_EITHER}\}}")
+# The SDK's that ask others, by their class, and where they keep those.
+_INSIDE: Final[Mapping[str, Sequence[str]]] = {
+    "ParentBased": (
+        "_root",
+        "_remote_parent_sampled",
+        "_remote_parent_not_sampled",
+        "_local_parent_sampled",
+        "_local_parent_not_sampled",
+    ),
+    "AlwaysRecordSampler": ("_root",),  # not in 1.39; it samples what the one inside does
+}
 
 
 def may_leave_out(sampler: Any) -> str | None:
     """The description of ``sampler``, or `OTHER`; None where it keeps every span, and where there is none."""
     if sampler is None:
         return None
-    for each in ("should_sample", "get_description"):
-        if getattr(getattr(type(sampler), each, None), "__module__", None) != _SDK:
-            return OTHER
     try:
-        description = str(sampler.get_description())
-    except Exception:  # of one inside
+        return None if _keeps_all(sampler) else str(sampler.get_description())
+    except Exception:  # it is not the SDK's, or an SDK has it otherwise
         return OTHER
-    return {_ON: None, _OFF: description}.get(_in_short(description), OTHER)
 
 
-def _in_short(description: str) -> str:
-    """`_ON` for what keeps every span, `_OFF` for what may not; anything else of what is not the SDK's."""
-    description = _RATIO.sub(lambda found: _ON if float(found[1]) == 1.0 else _OFF, description)
-    before = ""
-    while before != description:  # from the innermost one on
-        before = description
-        description = _RECORDING.sub(r"\1", description)
-        description = _PARENT_BASED.sub(lambda found: _OFF if _OFF in found.groups() else _ON, description)
-    return description
+def _keeps_all(sampler: Any) -> bool:
+    """Whether it exports every span; raises where the SDK's code or the SDK's words do not tell."""
+    of = _class(sampler)
+    if of in _INSIDE:
+        # All are looked at: behind one that leaves out there may be one that has words of its own.
+        found = [_keeps_all(getattr(sampler, each)) for each in _INSIDE[of]]
+        return all(found)
+    if of == "TraceIdRatioBased":
+        return bool(sampler.bound > sampler.TRACE_ID_LIMIT)
+    if of == "StaticSampler":
+        # By what it decides: of one that records and exports nothing the SDK says that it is always on.
+        return {"RECORD_AND_SAMPLE": True, "DROP": False}[sampler.should_sample(None, 0, "").decision.name]
+    raise LookupError(of)
+
+
+def _class(sampler: Any) -> str:
+    """The one class of the SDK's by whose code it decides and describes itself. Raises ValueError for any other."""
+    methods = [getattr(sampler, each) for each in ("should_sample", "get_description")]
+    owners: set[str] = {each.__qualname__.rpartition(".")[0] for each in methods}
+    if len(owners) > 1 or any(each.__module__ != _SDK or each.__self__ is not sampler for each in methods):
+        raise ValueError
+    return owners.pop()

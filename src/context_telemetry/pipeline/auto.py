@@ -161,11 +161,14 @@ def flush(timeout: float = shutdown.SIGTERM_SECONDS) -> None:
         _pipeline.flush(timeout)
 
 
-def _say_ended() -> None:
-    """Say how it went, where this process has begun; in a forked child or a command, what went wrong if anything did."""
+def _say_ended(timeout: float) -> None:
+    """Say how it went, where this process has begun; in a forked child or a command, what went wrong there."""
     global _begun
+    if _pipeline is not None:
+        _pipeline.settle(timeout / 2)  # what cannot be exported is to be in what is said
     if not _begun:
-        report_changes()
+        if _pipeline is not None or process_providers.has_any():  # nothing begins at an end
+            report_changes(last=True)
         return
     _begun = False
     close_sessions()
@@ -175,14 +178,14 @@ def _say_ended() -> None:
 
 def _end_child(timeout: float) -> None:
     """Export what is left in a child of `multiprocessing`, and go on: one that was spawned has its `atexit` to come."""
-    _say_ended()
+    _say_ended(timeout)
     flush(timeout)
 
 
 def _end(timeout: float) -> None:
     """Say how it went, and export what is left."""
     global _pipeline
-    _say_ended()
+    _say_ended(timeout)
     ending, _pipeline = _pipeline, None
     if ending is not None:
         ending.shutdown(timeout)

@@ -12,19 +12,22 @@ import os
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from context_telemetry.pipeline import otlp_json
+from context_telemetry.observe import failsafe
+from context_telemetry.pipeline import line, otlp_json
 
 if TYPE_CHECKING:
     from context_telemetry.settings import Retention
+
+Item = TypeVar("Item")
 
 _NAME = re.compile(r"(?:traces|events)-\d{8}T\d{6}Z-(\d+)-\d+\.jsonl")
 _DAY = 86_400.0
@@ -175,6 +178,22 @@ class _Lines:
             self._folder.release(self._path)
 
 
+def _write(lines: _Lines, encode: Callable[[Sequence[Item]], str], items: Sequence[Item], place: str) -> None:
+    """A line with all of ``items``, or as many as it takes for each to be one that is read."""
+    text = encode(items)
+    if not text:
+        return
+    encoded = text.encode() + b"\n"
+    if len(encoded) <= line.LONGEST:
+        lines.write(encoded)
+    elif len(items) == 1:
+        failsafe.dropped(place, 1, "it is too long to be read")
+    else:
+        half = len(items) // 2
+        _write(lines, encode, items[:half], place)
+        _write(lines, encode, items[half:], place)
+
+
 class FileSpanExporter(SpanExporter):
     """Spans, a line a batch, in `traces-*.jsonl`. `export` raises OSError."""
 
@@ -182,7 +201,7 @@ class FileSpanExporter(SpanExporter):
         self._lines = _Lines(folder, "traces")
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        self._lines.write(otlp_json.spans_request(spans).encode() + b"\n")
+        _write(self._lines, otlp_json.spans_request, spans, "spans")
         return SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
@@ -199,7 +218,7 @@ class FileLogExporter(LogRecordExporter):
         self._lines = _Lines(folder, "events")
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
-        self._lines.write(otlp_json.logs_request(batch).encode() + b"\n")
+        _write(self._lines, otlp_json.logs_request, batch, "logs")
         return LogRecordExportResult.SUCCESS
 
     def shutdown(self) -> None:

@@ -6,6 +6,7 @@ That encoder pins the SDK to its own minor release, and takes five times as long
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,6 +29,8 @@ Item = TypeVar("Item", ReadableSpan, ReadableLogRecord)
 # Flags: it is known whether the parent (of a link: what it leads to) is remote, and it is.
 _KNOWN: Final = 0x100
 _REMOTE: Final = 0x200
+# OTLP has integers of 64 bits; a receiver refuses the whole request for another.
+_BEYOND: Final = 2**63
 
 # Attributes with a short word or a truth for a value are the same few all the time, and written once.
 _words: dict[tuple[str, str | bool], str] = {}
@@ -41,7 +44,9 @@ renew_in_child(_heads.clear)  # a resource says which process speaks
 
 
 def spans_request(spans: Sequence[ReadableSpan]) -> str:
-    """One export request in one line, without the line's end. What cannot be encoded is left out and counted."""
+    """One export request in one line, without the line's end. What cannot be encoded is left out and counted; empty
+    where there is nothing else.
+    """
     return _request(spans, _span, "spans", ("resourceSpans", "scopeSpans", "spans"))
 
 
@@ -64,7 +69,15 @@ def _request(
     for (resource, scope), texts in by_heads.items():
         by_resource[resource].append(f'{{{scope},"{inner}":[{",".join(texts)}]}}')
     resources = ",".join(f'{{{it},"{outer}":[{",".join(scopes)}]}}' for it, scopes in by_resource.items())
-    return f'{{"{outermost}":[{resources}]}}'
+    text = f'{{"{outermost}":[{resources}]}}' if resources else ""
+    return _of_whole_characters(text) if "\\ud" in text else text
+
+
+def _of_whole_characters(text: str) -> str:
+    """With U+FFFD for half a character, as Python has for bytes that are no UTF-8: no reader takes JSON with one."""
+    spelt = json.dumps(json.loads(text), ensure_ascii=False)
+    whole = spelt.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return json.dumps(json.loads(whole), separators=(",", ":"))
 
 
 def _heads_of(resource: Resource, scope: InstrumentationScope | None) -> tuple[str, str]:
@@ -138,8 +151,9 @@ def _log_record(given: ReadableLogRecord) -> str:
         text += f',"traceId":"{record.trace_id.to_bytes(16, "big").hex()}"'
     if record.span_id:
         text += f',"spanId":"{record.span_id.to_bytes(8, "big").hex()}"'
-    if record.severity_number is not None:
-        text += f',"severityNumber":{record.severity_number.value}'
+    number = getattr(record.severity_number, "value", None)
+    if number is not None:
+        text += f',"severityNumber":{number}'
     if record.severity_text:
         text += f',"severityText":{quoted(record.severity_text)}'
     if record.event_name:
@@ -196,6 +210,8 @@ def _value(value: Any) -> str:
     if kind is bool:
         return '{"boolValue":true}' if value else '{"boolValue":false}'
     if kind is int:
+        if not -_BEYOND <= value < _BEYOND:
+            raise OverflowError
         return f'{{"intValue":"{value}"}}'
     if kind is float and isfinite(value):
         return f'{{"doubleValue":{value!r}}}'
@@ -211,7 +227,7 @@ def _rare(value: Any) -> str:
     if isinstance(value, str):
         return f'{{"stringValue":{quoted(value)}}}'
     if isinstance(value, int):
-        return f'{{"intValue":"{int(value)}"}}'
+        return _value(int(value))
     if isinstance(value, float):
         text = repr(float(value)) if isfinite(value) else _not_finite(value)
         return f'{{"doubleValue":{text}}}'

@@ -14,8 +14,9 @@ from opentelemetry.metrics import MeterProvider as AnyMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Decision, Sampler
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, set_span_in_context
+from opentelemetry.trace import Span, SpanContext
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.conventions import names
@@ -76,8 +77,8 @@ class OwnedRecorder(OpenTelemetryRecorder):
         self._stepped_back = True
         self.fell_back(why)
         if processor is not None:
-            self._late.append(processor)
-            self._decided.provider.add_span_processor(processor)
+            self._late.append(_Late(processor))
+            self._decided.provider.add_span_processor(self._late[-1])
 
     def start(self, op: Operation, parent: Context) -> Span:
         if self._stepped_back or op.links:
@@ -123,11 +124,8 @@ class OwnedRecorder(OpenTelemetryRecorder):
         return span
 
     def promote(self, span: LightSpan, op: Operation, attributes: Mapping[str, AttributeValue]) -> Span:
-        """The SDK's span that ``span`` goes on as; one that does nothing where a processor of the host's raises."""
-        try:
-            return self._decided.start(span, op, attributes)
-        except Exception as error:
-            return lost_spans.at_start(error, set_span_in_context(NonRecordingSpan(span.get_span_context())))
+        """The SDK's span that ``span`` goes on as."""
+        return self._decided.start(span, op, attributes)
 
     def finish(self, op: Operation) -> None:
         span = op.span
@@ -154,10 +152,26 @@ class OwnedRecorder(OpenTelemetryRecorder):
     def _show_late(self, span: LightSpan) -> None:
         ended = self.assemble(span)
         for processor in self._late:
-            try:
-                processor.on_end(ended)
-            except Exception as error:
-                lost_spans.at_end(error, kept=True)
+            processor.on_end(ended)
+
+
+class _Late(SpanProcessor):
+    """A processor that came while calls went on. Ours stand before it: what it raises costs no span and no call."""
+
+    def __init__(self, theirs: SpanProcessor) -> None:
+        self._theirs = theirs
+
+    def on_start(self, span: SdkSpan, parent_context: Context | None = None) -> None:
+        try:
+            self._theirs.on_start(span, parent_context)
+        except Exception as error:
+            lost_spans.kept_all_the_same(error)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        try:
+            self._theirs.on_end(span)
+        except Exception as error:
+            lost_spans.kept_all_the_same(error)
 
 
 def _is_below_dropped(span: LightSpan) -> bool:
@@ -197,14 +211,18 @@ class OwnedMeterProvider(MeterProvider):
     histograms: histograms.Histograms | None = None
     points: Points | None = None
 
-    def add_metric_reader(self, metric_reader: MetricReader) -> None:
-        super().add_metric_reader(metric_reader)
-        if self.histograms is not None and self.points is not None:
-            self.points.take_over()  # what came before it is not for it
-            if histograms.why_not(self, [metric_reader]) is None:
-                self.histograms.attach(self, [metric_reader])
-            else:
-                failsafe.warn("a metric reader was added that cannot be given the histograms of this library")
+    if hasattr(MeterProvider, "add_metric_reader"):  # since OpenTelemetry 1.43
+
+        def add_metric_reader(self, metric_reader: MetricReader) -> None:
+            super().add_metric_reader(metric_reader)
+            if self.histograms is not None and self.points is not None:
+                self.points.take_over()  # what came before it is not for it
+                if histograms.why_not(self, [metric_reader]) is None:
+                    self.histograms.attach(self, [metric_reader])
+                else:
+                    failsafe.warn(
+                        "a metric reader was added that cannot be given the histograms of this library"
+                    )
 
 
 def why_not(chosen: Components) -> tuple[str, ...]:

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 from opentelemetry.sdk.resources import Resource
 
+from context_telemetry.observe.fork import renew_in_child
+
+_INSTANCE: Final = "service.instance.id"
+
 
 class ProcessResource(Resource):
-    """``given``, with the id of the process that asks, and an instance id where nobody has given one.
+    """``given``, with the id of this process, and an instance id where there is none. In a forked child both are new.
 
-    OpenTelemetry gives processes instance ids since 1.43, and renews them in forked children since 1.44.
+    OpenTelemetry gives processes instance ids since 1.43, and renews them in forked children (an operator's too) since
+    1.44.
     """
 
     def __init__(self, given: Mapping[str, Any]) -> None:
-        super().__init__(given)
-        self._given = given
-        self._asked = self._of_this_process()
+        super().__init__({_INSTANCE: str(uuid4()), **given, "process.pid": os.getpid()})
+        renew_in_child(self._renew)
 
-    @property
-    def attributes(self) -> Mapping[str, Any]:
-        if self._asked[0] != os.getpid():
-            self._asked = self._of_this_process()
-        return self._asked[1]
+    def _renew(self) -> None:
+        own: dict[str, Any] = {_INSTANCE: str(uuid4()), "process.pid": os.getpid()}
+        super().__init__({**self.attributes, **own})
 
-    def _of_this_process(self) -> tuple[int, Mapping[str, Any]]:
-        pid = os.getpid()
-        known = {"service.instance.id": str(uuid4()), **self._given, "process.pid": pid}
-        return pid, Resource(known).attributes
+    def merge(self, other: Resource) -> Resource:
+        """As the SDK's, which merges in every forked child: that one's children are to be told apart, too."""
+        return ProcessResource({**self.attributes, **other.attributes})

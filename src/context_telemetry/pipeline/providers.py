@@ -75,6 +75,12 @@ class Pipeline:
             done = done and not metrics.is_alive()
         return done
 
+    def settle(self, timeout: float) -> None:
+        """Export the spans and log records so far, as far as that takes no more than ``timeout`` seconds."""
+        from context_telemetry.pipeline.batch import finish
+
+        finish(self._batchers, timeout, last=False)
+
     def shutdown(self, timeout: float = 2.0) -> bool:
         """Export what is left and close, within ``timeout`` seconds even if an endpoint hangs; only once."""
         if self._ended:
@@ -182,13 +188,16 @@ def assemble(
 
 
 def _counted_by(meters: MeterProvider | None, provider: type) -> dict[str, Any]:
-    """How a provider is told where to count itself: not with the global meters, because asking for them may make
-    some. OpenTelemetry before 1.40 has nothing to count.
+    """Where a provider counts itself: with no meters but ours. OpenTelemetry before 1.40 has nothing to count, and
+    before 1.42 it does so unasked.
     """
     from opentelemetry.metrics import NoOpMeterProvider
+    from opentelemetry.sdk import environment_variables
 
-    counts = "meter_provider" in signature(provider).parameters
-    return {"meter_provider": meters or NoOpMeterProvider()} if counts else {}
+    if "meter_provider" not in signature(provider).parameters:
+        return {}
+    is_asked = hasattr(environment_variables, "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED")
+    return {"meter_provider": (meters if is_asked else None) or NoOpMeterProvider()}
 
 
 def _say(problems: Iterable[str]) -> None:
