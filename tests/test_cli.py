@@ -970,7 +970,9 @@ def test_one_that_runs_and_leaves_out_every_call_is_told_beside_those_that_recor
     for each, phase in enumerate(phases):
         process.state(sampler="AlwaysOffSampler", phase=phase, ago=ago - each)
     shown = ct(shop, "status", columns=None).stdout
-    assert ("calls may be missing: process 77 recorded what was sampled (AlwaysOffSampler)" in shown) is is_told
+    assert (
+        "calls may be missing: process 77 recorded what was sampled (AlwaysOffSampler)" in shown
+    ) is is_told
     assert ("everything is recorded" in shown) is not is_told
     assert bool(asked(shop, "status")["samplers"]) is is_told
 
