@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -89,6 +90,15 @@ def _host(part: object) -> TracerProvider:
     return TracerProvider(shutdown_on_exit=False, **named)
 
 
+def _called_once(provider: TracerProvider) -> None:
+    recorder.use(provider)
+    try:
+        with operation("catalog.resolve"):
+            pass
+    finally:
+        recorder.forget()
+
+
 _PARTS = [
     pytest.param(Raising(), "sampler", id="sampler"),
     pytest.param(RaisingIds(), "id generator", id="span ids"),
@@ -166,12 +176,7 @@ def test_of_two_parts_that_it_came_through_it_is_told_of_the_one_that_was_asked_
     """A processor begins a span of its own, and does not bear what the sampler does with that."""
     provider = _host(RaisingForInner())
     provider.add_span_processor(BeginsInner(provider))
-    recorder.use(provider)
-    try:
-        with operation("catalog.resolve"):
-            pass
-    finally:
-        recorder.forget()
+    _called_once(provider)
     assert failsafe.drops() == {"recorder.span_processor": 1}
     _is_told(capsys, "the span processor of this process raised")
 
@@ -195,12 +200,7 @@ def test_at_its_end_a_span_is_kept_only_where_it_came_to_those_that_it_is_record
 def test_a_tracer_that_raises_by_itself_is_told_as_one(capsys: pytest.CaptureFixture[str]) -> None:
     provider = _host(None)
     provider.sampler = None  # type: ignore[assignment]  # a host can do anything
-    recorder.use(provider)
-    try:
-        with operation("catalog.resolve"):
-            pass
-    finally:
-        recorder.forget()
+    _called_once(provider)
     assert failsafe.drops() == {"recorder.tracer": 1}
     assert "the tracer of this process raised AttributeError, and the span is lost" in capsys.readouterr().err
 
@@ -208,19 +208,26 @@ def test_a_tracer_that_raises_by_itself_is_told_as_one(capsys: pytest.CaptureFix
 # -- a pipeline of ours --------------------------------------------------------------------------------------
 
 
-def _recorded(folder: Path, processors: Sequence[SpanProcessor] = ()) -> list[str]:
-    """The names of the spans in the files of a pipeline of ours that recorded two calls."""
+@contextmanager
+def _ours(folder: Path) -> Iterator[providers.Pipeline]:
+    """A pipeline of ours that records what is called, and has written it when this is over."""
     pipeline = providers.start(folder, Settings(state_dir=folder / "state"), set_global=False)
-    for each in processors:
-        pipeline.tracer_provider.add_span_processor(each)
     recorder.install(pipeline.recorder)
     try:
-        for _ in range(2):
-            with operation("catalog.resolve"):
-                pass
+        yield pipeline
     finally:
         recorder.forget()
         assert pipeline.shutdown(5)
+
+
+def _recorded(folder: Path, processors: Sequence[SpanProcessor] = ()) -> list[str]:
+    """The names of the spans in the files of a pipeline of ours that recorded two calls."""
+    with _ours(folder) as pipeline:
+        for each in processors:
+            pipeline.tracer_provider.add_span_processor(each)
+        for _ in range(2):
+            with operation("catalog.resolve"):
+                pass
     return _names(pipeline)
 
 
@@ -276,14 +283,8 @@ def test_a_processor_that_a_host_adds_costs_our_pipeline_what_it_keeps_from_begi
 def test_a_processor_that_was_added_during_a_call_and_raises_at_its_end_costs_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pipeline = providers.start(tmp_path, Settings(state_dir=tmp_path / "state"), set_global=False)
-    recorder.install(pipeline.recorder)
-    try:
-        with operation("catalog.resolve"):
-            pipeline.tracer_provider.add_span_processor(RaisesAtEnd())
-    finally:
-        recorder.forget()
-        assert pipeline.shutdown(5)
+    with _ours(tmp_path) as pipeline, operation("catalog.resolve"):
+        pipeline.tracer_provider.add_span_processor(RaisesAtEnd())
     assert (failsafe.errors(), failsafe.drops()) == ({}, {})
     _is_told(capsys, "in on_end, and the span is kept")
 
@@ -291,18 +292,12 @@ def test_a_processor_that_was_added_during_a_call_and_raises_at_its_end_costs_no
 def test_a_processor_that_was_added_during_a_call_and_raises_at_its_span_costs_nothing_and_nobody(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pipeline = providers.start(tmp_path, Settings(state_dir=tmp_path / "state"), set_global=False)
-    recorder.install(pipeline.recorder)
-    try:
-        with operation("catalog.resolve"):
-            before = get_current_span().get_span_context()
-            pipeline.tracer_provider.add_span_processor(RaisesAtStart())
-            get_current_span().set_attribute("theirs", 1)
-            assert get_current_span().name == "catalog.resolve"  # type: ignore[attr-defined]  # of the SDK's
-            assert get_current_span().get_span_context() == before
-    finally:
-        recorder.forget()
-        assert pipeline.shutdown(5)
+    with _ours(tmp_path) as pipeline, operation("catalog.resolve"):
+        before = get_current_span().get_span_context()
+        pipeline.tracer_provider.add_span_processor(RaisesAtStart())
+        get_current_span().set_attribute("theirs", 1)
+        assert get_current_span().name == "catalog.resolve"  # type: ignore[attr-defined]  # of the SDK's
+        assert get_current_span().get_span_context() == before
     assert (failsafe.errors(), failsafe.drops()) == ({}, {})
     assert _names(pipeline) == ["catalog.resolve"]
     _is_told(capsys, "the span processor of this process raised", "the span is kept")

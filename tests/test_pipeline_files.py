@@ -88,7 +88,7 @@ def _read_and_broken(folder: Path) -> tuple[int, int]:
 
 def _with(value: object, number: int = 1) -> ReadableSpan:
     context = SpanContext(7, number, is_remote=False)
-    return ReadableSpan("s", context, attributes={"value": value}, start_time=1, end_time=2)  # type: ignore[dict-item]
+    return ReadableSpan("s", context, attributes={"value": value}, start_time=1, end_time=2)  # type: ignore[dict-item]  # any
 
 
 def test_whatever_a_program_has_for_text_is_read_back(tmp_path: Path) -> None:

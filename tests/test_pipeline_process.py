@@ -639,6 +639,7 @@ def test_what_goes_wrong_in_a_forked_child_is_in_the_files_when_it_has_ended(
     assert sorted(dropped) == (["0", "0", "3", "5"] if is_ill else ["0", "0"])
 
 
+# It sleeps because the signal is heard of a moment after it was sent; it does not sleep to the end.
 _ENDS_OF_THE_IDLE = ["", "os.kill(os.getpid(), signal.SIGTERM); time.sleep(5)"]
 
 

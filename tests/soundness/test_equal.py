@@ -42,8 +42,8 @@ from soundness.workload import IDENTITY, Step, plan, remote, run, timed, walk
 
 CALLS = 10_000
 FEW = 500
-# The bursts of these tests are longer than a queue; what happens to a full one is `test_queue`'s.
 _RESERVOIRS_HAVE_LOCKS = hasattr(AlignedHistogramBucketExemplarReservoir([]), "_lock")
+# The bursts of these tests are longer than a queue; what happens to a full one is `test_queue`'s.
 _ROOM = {
     "OTEL_BSP_MAX_QUEUE_SIZE": "200000",
     "OTEL_BLRP_MAX_QUEUE_SIZE": "200000",
