@@ -308,6 +308,8 @@ def test_why_calls_are_recorded_by_the_sdk_is_foretold_from_the_environment_and_
     else:
         assert foretold is not None
         assert (foretold["state"], foretold["found"]) == ("note", said)
+        told_of_it = "what they leave on is recorded" if why.reason == "configurator" else "is the same"
+        assert told_of_it in foretold["advice"]
 
     settings = Settings(state_dir=tmp_path)
     metrics = OTLPMetricExporter()

@@ -50,7 +50,7 @@ CLAIMS: dict[str, Claim] = {
     ),
     "exemplars": Claim(
         "No exemplar points at a wrong span",
-        ("test_equal::test_exemplars_never_point_at_a_wrong_span",),
+        ("test_equal::test_exemplars_never_point_at_a_wrong_span", "test_exemplars"),
         "{exemplars:,} pairs of a series and a span; the value of {alone:,} is no other span's",
     ),
     "environment": Claim(

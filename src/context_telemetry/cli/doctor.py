@@ -263,7 +263,12 @@ def _components(section: str, metrics: set[str]) -> Iterator[Check]:
         found = f"{SAMPLER}={os.environ[SAMPLER].strip()} ({words.sampler(sampler)})"
         yield Check(section, "sampler", "note", found, advice)
     if fallbacks:
-        advice = "a call takes more of the caller's time; what is recorded is the same"
+        told = (
+            "what they leave on is recorded"
+            if "configurator" in fallbacks
+            else "what is recorded is the same"
+        )
+        advice = f"a call takes more of the caller's time; {told}"
         yield Check(section, "recorder", "note", by_sdk(fallbacks), advice)
 
 

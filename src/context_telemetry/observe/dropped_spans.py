@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, get_current_span
 
+from context_telemetry.observe import older_sdk
 from context_telemetry.observe.fork import before_fork
 from context_telemetry.observe.operation import SPAN_KEY
 
@@ -64,7 +64,7 @@ class DroppedSpan(NonRecordingSpan):
 def dropping(tracer: Any) -> Dropping | None:
     """What drops spans in place of ``tracer``; None where it is not the SDK's own, or its sampler may keep any."""
     sdk: Any = sys.modules.get("opentelemetry.sdk.trace")
-    if sdk is None or type(tracer) is not sdk.Tracer or sdk_counts_spans() or _counts_unasked(sdk):
+    if sdk is None or type(tracer) is not sdk.Tracer or sdk_counts_spans() or older_sdk.counts_unasked():
         return None
     if not getattr(tracer, "_is_enabled", lambda: True)():  # it hands on the parent's span
         return None
@@ -93,14 +93,8 @@ def _decides_as(sampler: Any, name: str) -> bool:
 
 
 def sdk_counts_spans() -> bool:
-    """Whether the SDK counts the spans that it begins, dropped ones included."""
+    """Whether the SDK is asked to count the spans that it begins, dropped ones included."""
     return os.environ.get(_COUNTS, "").strip().lower() == "true"
-
-
-def _counts_unasked(sdk: Any) -> bool:
-    """Whether it does so always, as OpenTelemetry 1.40 and 1.41: older ones count nothing, newer ones are asked to."""
-    known = sys.modules.get("opentelemetry.sdk.environment_variables")
-    return not hasattr(known, _COUNTS) and "meter_provider" in signature(sdk.TracerProvider).parameters
 
 
 def _dropped(ids: IdGenerator, *, always: bool) -> Dropping:

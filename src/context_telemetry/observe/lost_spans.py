@@ -39,7 +39,7 @@ def at_end(error: Exception, *, kept: bool) -> None:
     """
     place, what, through = _told(error)
     if kept and through == "on_end":
-        kept_all_the_same(error)
+        failsafe.not_ours(place, f"{what} in {through}, and the span is kept")
     else:
         failsafe.dropped(place, 1, f"{what} at the end of a span: those behind it do not see the span")
 

@@ -22,7 +22,7 @@ from opentelemetry.util.types import AttributeValue
 from context_telemetry.conventions import names
 from context_telemetry.conventions.derive import applies, bounded
 from context_telemetry.conventions.metric import Metric
-from context_telemetry.observe import failsafe, sdk_fork, worker
+from context_telemetry.observe import failsafe, older_sdk, sdk_fork, worker
 from context_telemetry.observe.fork import renew_in_child
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ class Points:
             metric.name: {} for metric in names.METRICS
         }
         self._histogram = histograms or _meter_histograms(meter)
+        self._shows_anytime = histograms is not None or not older_sdk.mixes_exemplars()
         self._unpack = unpack
         self._renew_locks()
         for metric in names.METRICS:
@@ -200,20 +201,22 @@ class Points:
 
     def _record_now(self, entry: Any) -> None:
         with self._recording:
-            self._record((entry,))
+            self._record((entry,), shows=self._shows_anytime)
 
-    def take_over(self) -> None:
-        """Count everything that waits."""
+    def take_over(self, *, collecting: bool = False) -> None:
+        """Count everything that waits. ``collecting``: for the SDK, and others cannot collect so long."""
+        shows = collecting or self._shows_anytime
         queue = self._queue
         self._called = False
         while queue:
             with self._taking:
                 chunk = [queue.popleft() for _ in range(min(_CHUNK, len(queue)))]
-                self._record(chunk)
+                self._record(chunk, shows=shows)
         with self._taking:  # and what another thread has taken over
             pass
 
-    def _record(self, chunk: Iterable[Any]) -> None:
+    def _record(self, chunk: Iterable[Any], *, shows: bool) -> None:
+        """Count the calls of these entries. ``shows``: their spans may become exemplars now."""
         unpack = self._unpack
         alike: dict[_Row, list[tuple[Any, float, SpanContext | None, int]]] = {}
         for record in chunk:
@@ -222,7 +225,7 @@ class Points:
                 if row is None:
                     row = self._row(values) or self._remember(values, ended)
                     values = row.values(values)
-                alike.setdefault(row, []).append((values, duration, exemplar, ended))
+                alike.setdefault(row, []).append((values, duration, exemplar if shows else None, ended))
             except Exception as error:
                 failsafe.caught("recorder.points", error)
         added: list[tuple[_Series, float]] = []
@@ -339,7 +342,7 @@ class Points:
 
     def _observer(self, metric: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_options: CallbackOptions) -> Iterable[Observation]:
-            self.take_over()
+            self.take_over(collecting=True)
             with self._counting:
                 return [Observation(series.value, series.labels) for series in self._series[metric].values()]
 

@@ -38,6 +38,7 @@ from opentelemetry.util.types import Attributes, AttributeValue
 from context_telemetry.conventions import names
 from context_telemetry.observe.dropped_spans import RANDOM
 from context_telemetry.observe.fork import renew_in_child
+from context_telemetry.observe.older_sdk import counted_by
 from context_telemetry.observe.opentelemetry_recorder import ERROR
 from context_telemetry.pipeline import guard
 
@@ -199,7 +200,13 @@ class DecidedSpans(IdGenerator, Sampler):
 
     def __init__(self, resource: Resource, processors: Sequence[SpanProcessor]) -> None:
         self._now = threading.local()
-        self.provider = TracerProvider(self, resource, shutdown_on_exit=False, id_generator=self)
+        self.provider = TracerProvider(
+            self,
+            resource,
+            shutdown_on_exit=False,
+            id_generator=self,
+            **counted_by(None, TracerProvider),
+        )
         for processor in processors:
             self.provider.add_span_processor(processor)
         self._tracer = self.provider.get_tracer(names.SCOPE, names.VERSION, schema_url=names.SCHEMA_URL)

@@ -12,12 +12,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from context_telemetry.conventions import names
 from context_telemetry.observe import failsafe, process_providers
+from context_telemetry.observe.older_sdk import counted_by
 from context_telemetry.pipeline.destination import FILES, Destination, Mode, destination, local
 
 if TYPE_CHECKING:
@@ -161,9 +161,9 @@ def assemble(
         resource,
         shutdown_on_exit=False,
         id_generator=chosen.id_generator,
-        **_counted_by(meters, TracerProvider),
+        **counted_by(meters, TracerProvider),
     )
-    loggers = LoggerProvider(resource, shutdown_on_exit=False, **_counted_by(meters, LoggerProvider))
+    loggers = LoggerProvider(resource, shutdown_on_exit=False, **counted_by(meters, LoggerProvider))
     chosen.configure("tracer", tracers)
     chosen.configure("logger", loggers)
     assembly = Assembly(tracers)
@@ -185,19 +185,6 @@ def assemble(
     if set_global:
         _set_global(tracers, meters, loggers)
     return Pipeline(where.mode, folder.path if folder else None, recorder, tracers, meters, loggers, batchers)
-
-
-def _counted_by(meters: MeterProvider | None, provider: type) -> dict[str, Any]:
-    """Where a provider counts itself: with no meters but ours. OpenTelemetry before 1.40 has nothing to count, and
-    before 1.42 it does so unasked.
-    """
-    from opentelemetry.metrics import NoOpMeterProvider
-    from opentelemetry.sdk import environment_variables
-
-    if "meter_provider" not in signature(provider).parameters:
-        return {}
-    is_asked = hasattr(environment_variables, "OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED")
-    return {"meter_provider": (meters if is_asked else None) or NoOpMeterProvider()}
 
 
 def _say(problems: Iterable[str]) -> None:
