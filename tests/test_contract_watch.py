@@ -85,7 +85,7 @@ def test_a_server_says_what_its_calls_meet_and_answers_as_ever(
         eventually(lambda: told_of("compared"))
         change(project, BREAK)
         eventually(lambda: len(told_of("changed")) == 2)
-        time.sleep(1)  # what was asked before is answered anew right after it is told
+        time.sleep(2)  # what was asked before is answered anew right after it is told
 
     watched = observed(project, calls, env={WATCH: "true"}, before={2: break_it})
     reasons = [span.reasons for span in watched.tool_calls()]
@@ -213,7 +213,7 @@ def test_a_question_that_was_asked_before_is_answered_anew_after_a_change(host: 
     eventually(lambda: compared(memory))
     change(project, BREAK)
     eventually(lambda: len([name for name, _ in memory.events if name.endswith("contract.changed")]) == 2)
-    time.sleep(1)  # what was asked before is answered anew right after it is told
+    time.sleep(2)  # what was asked before is answered anew right after it is told
     assert asks(project, STATUS) == BOTH  # the first that is asked since
 
 

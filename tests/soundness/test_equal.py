@@ -47,6 +47,8 @@ _ROOM = {
     "OTEL_BLRP_MAX_QUEUE_SIZE": "200000",
     "OTEL_METRIC_EXPORT_INTERVAL": "120",
 }
+# Where what periodic readers have exported is looked at: what one is about to, while others flush, is not there yet.
+_AT_FLUSHES = "OTEL_METRIC_EXPORT_INTERVAL", "3600000"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -210,11 +212,13 @@ def test_the_points_are_those_that_the_conventions_derive_from_the_spans(
 @pytest.mark.parametrize("name", WAYS)
 def test_histograms_start_while_the_calls_ran(outcomes: dict[str, Outcome], name: str) -> None:
     outcome = outcomes[name]
+    # There, a value with an exemplar waits for the next collection, and the last one comes after the last call.
+    latest = outcome.ended + 5_000_000_000 * (name == "host" and older_sdk.mixes_exemplars())
     for reader, (delta, batches) in outcome.readers.batches.items():
         for key, total in totals(batches, delta).items():
             if total.kind != "Histogram" or not total.value:
                 continue
-            assert total.first_start <= outcome.ended, (reader, key)
+            assert total.first_start <= latest, (reader, key)
             assert outcome.began - 1_000_000_000 <= total.first_start, (reader, key)
             assert total.last_time >= total.first_start, (reader, key)
 
@@ -333,7 +337,10 @@ def test_a_collection_has_every_call_that_ended_before_it(
 
 
 @pytest.mark.parametrize("name", LIBRARY)
-def test_a_providers_own_flush_exports_every_call_that_ended_before_it(tmp_path: Path, name: str) -> None:
+def test_a_providers_own_flush_exports_every_call_that_ended_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(*_AT_FLUSHES)
     with started(name, tmp_path) as made:
         _perform(_calls(600), made.way)
         assert made.tracer_provider.force_flush(10_000)
@@ -390,8 +397,9 @@ def _starts(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, kind: st
 
 @pytest.mark.parametrize("name", LIBRARY)
 def test_a_recorder_that_is_replaced_loses_nothing_and_counts_nothing_twice(
-    tmp_path: Path, name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
+    monkeypatch.setenv(*_AT_FLUSHES)
     with started(name, tmp_path) as made:
         mine = recorder.active()
         _perform(_calls(30), made.way)
@@ -411,8 +419,11 @@ def test_a_recorder_that_is_replaced_loses_nothing_and_counts_nothing_twice(
         assert sum(map(_count, made.readers.periodic[True].batches)) == 42
 
 
-def test_a_second_recorder_on_the_same_providers_counts_on(tmp_path: Path) -> None:
+def test_a_second_recorder_on_the_same_providers_counts_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As after `uninstrument` and `instrument` again."""
+    monkeypatch.setenv(*_AT_FLUSHES)
     with started("host", tmp_path) as made:
         _perform(_calls(30), made.way)
         recorder.forget()

@@ -1,10 +1,10 @@
-"""When spans may become exemplars: an older SDK mixes them up where one is shown to it while it collects."""
+"""Which values have an exemplar, and when: an older SDK mixes them up where one comes while it collects."""
 
 from __future__ import annotations
 
-import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -31,71 +31,98 @@ def _as_if_nobody_had_recorded() -> Iterator[None]:
     board.forget()
 
 
-class Reservoirs:
-    """Whether each span that was shown to a histogram was shown by who collects."""
-
-    def __init__(self) -> None:
-        self.shown: list[bool] = []
-        self._collecting: set[int] = set()
-
-    @contextmanager
-    def collecting(self) -> Iterator[None]:
-        """This thread collects."""
-        self._collecting.add(threading.get_ident())
-        yield
-        self._collecting.discard(threading.get_ident())
-
-    def factory(self, _aggregation: type) -> Any:
-        return lambda boundaries=(), **_: _Reservoir(self, boundaries)
-
-    def offered(self) -> None:
-        self.shown.append(threading.get_ident() in self._collecting)
-
-
 class _Reservoir(ExemplarReservoir):
-    def __init__(self, told: Reservoirs, boundaries: Any) -> None:
-        self._told, self._kept = told, AlignedHistogramBucketExemplarReservoir(boundaries)
+    """The SDK's, which says that it was offered a value."""
+
+    def __init__(self, offered: Callable[[], None], boundaries: Any) -> None:
+        self._offered, self._kept = offered, AlignedHistogramBucketExemplarReservoir(boundaries)
 
     def offer(self, *measurement: Any, **named: Any) -> None:
-        self._told.offered()
+        self._offered()
         self._kept.offer(*measurement, **named)
 
     def collect(self, point_attributes: Any) -> list[Exemplar]:
         return self._kept.collect(point_attributes)
 
 
-@pytest.mark.parametrize("locks", [False, True])
-def test_where_the_sdks_exemplars_have_no_lock_spans_are_shown_to_it_by_who_collects(
-    monkeypatch: pytest.MonkeyPatch, locks: bool
+class Host:
+    """A host's providers, and how many values with an exemplar came when."""
+
+    def __init__(self) -> None:
+        self.offered: Counter[str] = Counter()
+        self._now = "between"
+        self.reader = KeptReader(delta=True)
+        view = View(instrument_type=HistogramInstrument, exemplar_reservoir_factory=self._factory)
+        self._meters = MeterProvider([self.reader], views=[view], shutdown_on_exit=False)
+        recorder.use(TracerProvider(shutdown_on_exit=False), self._meters)
+
+    def _factory(self, _aggregation: type) -> Any:
+        return lambda boundaries=(), **_: _Reservoir(self._offer, boundaries)
+
+    def _offer(self) -> None:
+        self.offered[self._now] += 1
+
+    def collect(self) -> int:
+        """Collect; how many exemplars came of it."""
+        self._now = "collecting"
+        self.reader.collect()
+        self._now = "between"
+        found = [exemplar.span_id for *_, exemplar in exemplars(self.reader.batches[-1:])]
+        assert all(found)
+        return len(found)
+
+    @property
+    def counted(self) -> int:
+        """The calls that all collections together have told of."""
+        of_calls = totals(self.reader.batches, delta=True)
+        return sum(total.count for key, total in of_calls.items() if key[0] == "dataface.operation.duration")
+
+
+def _fail(times: int) -> None:
+    for _ in range(times):
+        with suppress(LookupError), operation("context.build"):
+            raise LookupError
+
+
+@pytest.mark.parametrize("mixes", [False, True])
+def test_an_sdk_that_mixes_exemplars_up_is_given_them_while_it_collects_and_at_no_other_time(
+    monkeypatch: pytest.MonkeyPatch, mixes: bool
 ) -> None:
     asked: list[Callable[[], None]] = []
-    monkeypatch.setattr(older_sdk, "mixes_exemplars", lambda: not locks)
+    monkeypatch.setattr(older_sdk, "mixes_exemplars", lambda: mixes)
     monkeypatch.setattr(worker, "soon", asked.append)
-    told, reader, spans = Reservoirs(), KeptReader(delta=True), TracerProvider(shutdown_on_exit=False)
-    view = View(instrument_type=HistogramInstrument, exemplar_reservoir_factory=told.factory)
-    meters = MeterProvider([reader], views=[view], shutdown_on_exit=False)
-    recorder.use(spans, meters)
-    made = 0
-
-    def fails(times: int) -> None:
-        nonlocal made
-        made += times
-        for _ in range(times):
-            with suppress(LookupError), operation("context.build"):
-                raise LookupError
-
-    fails(1)  # recorded at once, as the first of its kind
-    fails(points._MANY)
+    host = Host()
+    _fail(1)  # counted at once, as the first of its kind
+    _fail(points._MANY)
     asked.pop()()  # as the worker does with so many
-    assert set(told.shown) == ({False} if locks else set())
-    told.shown.clear()
-    fails(3)
-    with told.collecting():
-        reader.collect()
-    assert set(told.shown) == {True}
-    assert {exemplar.span_id for *_, exemplar in exemplars(reader.batches)} != {None}
-    counts = {key[0]: total.count for key, total in totals(reader.batches, delta=True).items() if total.count}
-    assert counts == {"dataface.operation.duration": made}
+    assert bool(host.offered["between"]) != mixes
+    _fail(1)
+    assert host.collect() >= 1
+    assert host.offered["collecting"] >= 1
+    assert host.counted == points._MANY + 2
+
+
+@pytest.mark.parametrize("mixes", [False, True])
+def test_a_failure_that_happens_once_has_its_exemplar(monkeypatch: pytest.MonkeyPatch, mixes: bool) -> None:
+    monkeypatch.setattr(older_sdk, "mixes_exemplars", lambda: mixes)
+    host = Host()
+    _fail(1)
+    assert (host.collect(), host.counted) == (1, 1)
+
+
+def test_what_waits_for_a_collection_is_bounded_and_counted_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(older_sdk, "mixes_exemplars", lambda: True)
+    monkeypatch.setattr(points, "_UNSHOWN", 3)
+    host = Host()
+    counting: Any = recorder.active()
+    for _ in range(5):
+        _fail(1)
+        counting._points.take_over()
+    assert len(counting._points._unshown) == 3
+    assert (host.collect(), host.offered) == (1, {"collecting": 3})
+    assert host.counted == 5
 
 
 def test_which_sdk_mixes_them_up_is_told_from_its_release() -> None:

@@ -18,6 +18,7 @@ def test_threads_whose_first_calls_come_at_once_count_together(monkeypatch: pyte
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)
     monkeypatch.setattr(metrics, "_METER_PROVIDER", provider)
+    recorder.forget()
     monkeypatch.setattr(recorder, "_default", None)
     monkeypatch.setattr(opentelemetry_recorder, "_early_points", None)
     made = points.Points

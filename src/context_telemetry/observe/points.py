@@ -13,6 +13,7 @@ import weakref
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ QUEUED = 8_192
 
 # The worker takes the queue over at this many: until somebody collects, that can be a minute.
 _MANY = 1_024
+# Values with exemplars that wait for a collection, where they have to; of more the spans are not shown.
+_UNSHOWN = 1_024
 # Entries that are recorded in one go: in between, whoever waits has its turn.
 _CHUNK = 128
 
@@ -131,8 +134,10 @@ class Points:
         self._series: dict[str, dict[tuple[object, ...], _Series]] = {
             metric.name: {} for metric in names.METRICS
         }
-        self._histogram = histograms or _meter_histograms(meter)
-        self._shows_anytime = histograms is not None or not older_sdk.mixes_exemplars()
+        self._unshown: deque[Callable[[], None]] = deque()
+        self._histogram = histograms or _meter_histograms(
+            meter, self._unshown if older_sdk.mixes_exemplars() else None
+        )
         self._unpack = unpack
         self._renew_locks()
         for metric in names.METRICS:
@@ -158,6 +163,7 @@ class Points:
         self._renew_locks()
         sdk_fork.renew(self._provider())
         self._queue.clear()
+        self._unshown.clear()
         self._shapes.clear()
         self._remembered = 0
         self._called = False
@@ -201,22 +207,28 @@ class Points:
 
     def _record_now(self, entry: Any) -> None:
         with self._recording:
-            self._record((entry,), shows=self._shows_anytime)
+            self._record((entry,))
 
-    def take_over(self, *, collecting: bool = False) -> None:
-        """Count everything that waits. ``collecting``: for the SDK, and others cannot collect so long."""
-        shows = collecting or self._shows_anytime
+    def take_over(self) -> None:
+        """Count everything that waits."""
         queue = self._queue
         self._called = False
         while queue:
             with self._taking:
                 chunk = [queue.popleft() for _ in range(min(_CHUNK, len(queue)))]
-                self._record(chunk, shows=shows)
+                self._record(chunk)
         with self._taking:  # and what another thread has taken over
             pass
 
-    def _record(self, chunk: Iterable[Any], *, shows: bool) -> None:
-        """Count the calls of these entries. ``shows``: their spans may become exemplars now."""
+    def _show(self) -> None:
+        """Record what waits for a collection, in one: until it is over there is no other."""
+        while self._unshown:
+            try:
+                self._unshown.popleft()()
+            except Exception as error:
+                failsafe.caught("recorder.points", error)
+
+    def _record(self, chunk: Iterable[Any]) -> None:
         unpack = self._unpack
         alike: dict[_Row, list[tuple[Any, float, SpanContext | None, int]]] = {}
         for record in chunk:
@@ -225,7 +237,7 @@ class Points:
                 if row is None:
                     row = self._row(values) or self._remember(values, ended)
                     values = row.values(values)
-                alike.setdefault(row, []).append((values, duration, exemplar if shows else None, ended))
+                alike.setdefault(row, []).append((values, duration, exemplar, ended))
             except Exception as error:
                 failsafe.caught("recorder.points", error)
         added: list[tuple[_Series, float]] = []
@@ -342,7 +354,8 @@ class Points:
 
     def _observer(self, metric: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_options: CallbackOptions) -> Iterable[Observation]:
-            self.take_over(collecting=True)
+            self.take_over()
+            self._show()
             with self._counting:
                 return [Observation(series.value, series.labels) for series in self._series[metric].values()]
 
@@ -370,8 +383,11 @@ def _record_values(
             failsafe.caught("recorder.points", error)
 
 
-def _meter_histograms(meter: Meter) -> Histograms:
-    """The meter's own histograms; an exemplar is then the context of its span."""
+def _meter_histograms(meter: Meter, unshown: deque[Callable[[], None]] | None) -> Histograms:
+    """The meter's own histograms; an exemplar is then the context of its span.
+
+    Where values with an exemplar are to be recorded while somebody collects, and then only, they go into ``unshown``.
+    """
     from opentelemetry.context import Context
     from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, set_span_in_context
 
@@ -390,10 +406,14 @@ def _meter_histograms(meter: Meter) -> Histograms:
         record = histograms[metric.name].record
 
         def record_value(value: float, exemplar: SpanContext | None, _at: int) -> None:
-            shown = nothing
-            if exemplar is not None:
-                shown = set_span_in_context(NonRecordingSpan(exemplar), nothing)
-            record(value, labels, shown)
+            if exemplar is None or (unshown is not None and len(unshown) >= _UNSHOWN):
+                record(value, labels, nothing)
+                return
+            shown = set_span_in_context(NonRecordingSpan(exemplar), nothing)
+            if unshown is None:
+                record(value, labels, shown)
+            else:
+                unshown.append(partial(record, value, labels, shown))
 
         return record_value
 

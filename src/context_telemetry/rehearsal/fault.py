@@ -50,8 +50,8 @@ class Fault(_Since):
 
     `twins` are the healthy calls most like those that meet the fault, one for each release: they end `ok` once the
     fault is healed. Where releases need another change of the project, the fault has a row for each.
-    `settles` is how many seconds after the injection the calls carry its reasons. `new_server` faults show
-    only in a server that has not resolved the catalogue yet: one that has keeps the former database open.
+    `settles` is how many seconds after the injection the calls carry its reasons, with one to spare. `new_server`
+    faults show only in a server that has not resolved the catalogue yet: one that has keeps the former database open.
     `because` says why the releases outside of the range do not have it.
     """
 

@@ -419,7 +419,7 @@ FAULTS: tuple[Fault, ...] = (
         twins=_READS_MANIFEST,
         touches=("models/marts/dim_customers.sql",),
         change=_edit_model,
-        settles=2.0,
+        settles=3.0,
     ),
     Fault(
         name="reference_undefined",
