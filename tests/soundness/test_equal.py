@@ -212,8 +212,8 @@ def test_the_points_are_those_that_the_conventions_derive_from_the_spans(
 @pytest.mark.parametrize("name", WAYS)
 def test_histograms_start_while_the_calls_ran(outcomes: dict[str, Outcome], name: str) -> None:
     outcome = outcomes[name]
-    # There, a value with an exemplar waits for the next collection, and the last one comes after the last call.
-    latest = outcome.ended + 5_000_000_000 * (name == "host" and older_sdk.mixes_exemplars())
+    # With a host's providers they start with a collection, and the last one comes after the last call.
+    latest = outcome.ended + 5_000_000_000 * (name == "host")
     for reader, (delta, batches) in outcome.readers.batches.items():
         for key, total in totals(batches, delta).items():
             if total.kind != "Histogram" or not total.value:
@@ -231,7 +231,9 @@ def test_exemplars_never_point_at_a_wrong_span(outcomes: dict[str, Outcome], nam
     told = timed(step for roots in plan(1, CALLS) for step in walk(roots))
     found = pointing(_batches(outcome), outcome.spans, told, timed=name != "hand", together=name == "owned")
     assert found.wrong[:5] == []
-    assert len(found.alone) > 1_000
+    assert (
+        len(found.alone) > 200
+    )  # in each collection the last call of each bucket: 5,000 or so where they are many
     for pair in found.pairs - found.alone:  # of the others the value could be no other span's
         assert DEFINED[pair[0][0]].instrument == "counter" or pair[0][0] in UNTIMED
     for _, _, exemplar in exemplars(_batches(outcome)):
@@ -349,29 +351,19 @@ def test_a_providers_own_flush_exports_every_call_that_ended_before_it(
         assert sum(map(_count, made.readers.periodic[True].batches)) == 600
 
 
-@pytest.mark.parametrize("name", WAYS)
+def _late(name: str) -> Any:
+    because = "the SDK asks for what is ours when it collects, and begins no series in the past"
+    return pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=because))
+
+
+@pytest.mark.parametrize("name", ["hand", _late("host"), "owned"])
 def test_a_histogram_starts_when_its_first_call_ended_however_late_the_collection(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _starts(tmp_path, name, monkeypatch, "Histogram")
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "hand",
-        *(
-            pytest.param(
-                name,
-                marks=pytest.mark.xfail(
-                    strict=True,
-                    reason="the SDK starts the series of an observable counter when it first asks for it",
-                ),
-            )
-            for name in LIBRARY
-        ),
-    ],
-)
+@pytest.mark.parametrize("name", ["hand", _late("host"), _late("owned")])
 def test_a_counter_starts_when_its_first_call_ended_however_late_the_collection(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,7 +102,13 @@ class OpenTelemetryRecorder:
                 span.set_attributes(attributes)
                 if op.error_type is not None and op.marks_error:
                     span.set_status(ERROR)
-            self.count(op, span if recorded else None, ended)
+            if self._metered or self._is_metered():
+                took, exemplar = op.duration_ns, None
+                if recorded and (took >= QUICK_NS or op.outcome != "ok"):
+                    context = span.get_span_context()
+                    exemplar = context if context.trace_flags.sampled else None
+                # A copy: whoever still tells the operation something is too late.
+                self._points.count((op.attributes.copy(), took / 1e9, exemplar, ended))
             if not recorded and not self._knows_sampler:
                 self._know_sampler()
         finally:
@@ -118,16 +124,6 @@ class OpenTelemetryRecorder:
             return
         self._knows_sampler = True
         self._dropping = dropped_spans.dropping(self._make_tracer())
-
-    def count(self, op: Operation, span: Span | None, ended: int) -> None:
-        """Count a finished operation, where anybody counts; ``span`` where it is recorded."""
-        if self._metered or self._is_metered():
-            took = op.duration_ns
-            exemplar = None
-            if span is not None and (took >= QUICK_NS or op.outcome != "ok"):
-                context = span.get_span_context()
-                exemplar = context if context.trace_flags.sampled else None
-            self._points.count(op.attributes, took / 1e9, exemplar, ended)
 
     def _is_metered(self) -> bool:
         self._metered = process_providers.meter_provider() is not None  # and then it stays

@@ -164,7 +164,8 @@ class Operation:
         # Also for the wrappers, which make many: passing keywords takes a third of making one.
         # What every operation reads, as above: Python takes three times as long for what only the class has.
         self._outer_entry = self._payload = self._given = self.client = self.error_type = None
-        self._finished = self._told = self.held = False
+        self.before_finish = None
+        self._finished = self._told = self.held = self.adopted = False
         self.duration_ns = self.unresolved = 0
         self.layers = self.reasons = ()
         self.outcome = "ok"

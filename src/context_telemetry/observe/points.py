@@ -47,9 +47,9 @@ RecordValue = Callable[[float, "SpanContext | None", int], None]
 Histograms = Callable[[Metric, Mapping[str, AttributeValue], int], RecordValue]
 """Makes the series of a histogram that has these labels, beginning at this Unix time in nanoseconds."""
 
-Entry = tuple["_Row | None", Any, float, "SpanContext | None", int]
-"""What a finished call leaves to be counted: what it adds and the values for that, or None and its attributes; and then
-its duration in seconds, the span for an exemplar, and its end (Unix time in nanoseconds)."""
+Entry = tuple[Mapping[str, Any], float, "SpanContext | None", int]
+"""What a finished call leaves to be counted: its attributes, its duration in seconds, the span for an exemplar, and its
+end (Unix time in nanoseconds)."""
 
 
 class _Series:
@@ -114,8 +114,7 @@ class Points:
     gauges are numbers of ours that the SDK asks for when it collects: a fifth of the cost of telling it each time.
     ``provider`` (None: the process's own) has one of these for all its time: the SDK drops the instruments of a second
     one. ``histograms`` makes the series of histograms, which can begin in the past; by default they are the meter's,
-    which cannot. With ``unpack``, which makes an entry of whatever `count_later` is given, a call's row is looked up
-    when it is counted, and not before.
+    which cannot. ``unpack`` makes an entry of whatever `count` is given, when it is counted.
     """
 
     def __init__(
@@ -138,7 +137,7 @@ class Points:
         self._histogram = histograms or _meter_histograms(
             meter, self._unshown if older_sdk.mixes_exemplars() else None
         )
-        self._unpack = unpack
+        self._unpack = unpack or _as_it_is
         self._renew_locks()
         for metric in names.METRICS:
             name, unit, brief = metric.name, metric.unit, metric.brief
@@ -147,11 +146,6 @@ class Points:
             elif metric.instrument == "gauge":
                 meter.create_observable_gauge(name, [self._observer(name)], unit, brief)
         renew_in_child(self._renew)
-
-    @property
-    def unpacks(self) -> bool:
-        """Whether `count_later` can be used."""
-        return self._unpack is not None
 
     def _renew_locks(self) -> None:
         # In this order, and after the SDK's, which asks for what waits while it collects.
@@ -171,28 +165,8 @@ class Points:
             for each in series.values():
                 each.value = 0
 
-    def count(
-        self, attributes: Mapping[str, Any], duration: float, exemplar: SpanContext | None, ended: int
-    ) -> None:
-        """Count a finished call later; at once where its series has to begin now, or where the queue is full.
-
-        ``duration`` is in seconds, ``ended`` a Unix time in nanoseconds, ``exemplar`` the span that points may show.
-        """
-        if self._unpack is not None:
-            self.count_later((None, dict(attributes), duration, exemplar, ended))
-            return
-        shape = self._shapes.get(tuple(attributes))  # `_row`, in line: 0.06 us of a call
-        row = None if shape is None else shape.rows.get(shape.decisive(attributes))
-        if row is None:
-            self._record_now((None, attributes, duration, exemplar, ended))
-            return
-        queue = self._queue
-        queue.append((row, row.values(attributes), duration, exemplar, ended))
-        if len(queue) >= _MANY:
-            self._crowded()
-
-    def count_later(self, record: Any) -> None:
-        """Count what ``unpack`` makes an entry of; only where there is one."""
+    def count(self, record: Any) -> None:
+        """Count a finished call later, at once where the queue is full: an entry, or what ``unpack`` makes one of."""
         self._queue.append(record)
         if len(self._queue) >= _MANY:
             self._crowded()
@@ -205,9 +179,9 @@ class Points:
             self._called = True
             worker.soon(self.take_over)
 
-    def _record_now(self, entry: Any) -> None:
+    def _record_now(self, record: Any) -> None:
         with self._recording:
-            self._record((entry,))
+            self._record((record,))
 
     def take_over(self) -> None:
         """Count everything that waits."""
@@ -233,11 +207,9 @@ class Points:
         alike: dict[_Row, list[tuple[Any, float, SpanContext | None, int]]] = {}
         for record in chunk:
             try:
-                row, values, duration, exemplar, ended = record if unpack is None else unpack(record)
-                if row is None:
-                    row = self._row(values) or self._remember(values, ended)
-                    values = row.values(values)
-                alike.setdefault(row, []).append((values, duration, exemplar, ended))
+                attributes, duration, exemplar, ended = unpack(record)
+                row = self._row(attributes) or self._remember(attributes, ended)
+                alike.setdefault(row, []).append((row.values(attributes), duration, exemplar, ended))
             except Exception as error:
                 failsafe.caught("recorder.points", error)
         added: list[tuple[_Series, float]] = []
@@ -360,6 +332,10 @@ class Points:
                 return [Observation(series.value, series.labels) for series in self._series[metric].values()]
 
         return observe
+
+
+def _as_it_is(record: Entry) -> Entry:
+    return record
 
 
 def _record_values(

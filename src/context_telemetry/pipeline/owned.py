@@ -70,7 +70,7 @@ class OwnedRecorder(OpenTelemetryRecorder):
         self._drops_below_dropped = drops_below_dropped(tracers.sampler)
         self._decided = decided
         self.assemble: Callable[[LightSpan], ReadableSpan] = assembly
-        self._light_points = points if points is not None and points.unpacks else None
+        self._own_points = points
 
     def step_back(self, why: str, processor: SpanProcessor | None = None) -> None:
         """Record by the SDK's own spans from now on; ``processor`` sees the end of those that have begun."""
@@ -142,10 +142,10 @@ class OwnedRecorder(OpenTelemetryRecorder):
         if is_recorded:
             for add in self._add:
                 add(span)
-        if self._light_points is not None:
-            self._light_points.count_later(span)
-        else:
-            self.count(op, span if is_recorded else None, span.ended_ns)
+        if self._own_points is not None:
+            self._own_points.count(span)
+        elif self._metered or self._is_metered():
+            self._points.count(unpack(span))
         if is_recorded and self._late:
             self._show_late(span)
 
@@ -188,7 +188,7 @@ def unpack(item: LightSpan | Entry) -> Entry:
     took = item.ended_ns - item.began_ns
     is_shown = item.flags & SAMPLED and (took >= QUICK_NS or item.told.get(names.DATAFACE_OUTCOME) != "ok")
     exemplar = item.get_span_context() if is_shown else None
-    return None, item.told, took / 1e9, exemplar, item.ended_ns
+    return item.told, took / 1e9, exemplar, item.ended_ns
 
 
 class OwnedTracerProvider(TracerProvider):

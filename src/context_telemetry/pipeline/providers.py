@@ -250,7 +250,7 @@ def _metering(
         histograms.attach(provider, readers)
         provider.points = Points(provider, histograms.series, unpack)
         return provider, provider.points, None
-    return provider, Points(provider), reason
+    return provider, Points(provider, unpack=unpack), reason
 
 
 def _readers(exporters: Sequence[Any]) -> list[MetricReader]:
