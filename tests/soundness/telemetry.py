@@ -26,7 +26,7 @@ DEFINED = {metric.name: metric for metric in names.METRICS}
 UNTIMED = frozenset({"dataface.operation.duration"})
 """Metrics of real durations: two runs have the same counts and not the same sums."""
 
-_MOMENT_NS = 300_000_000
+_MOMENT_NS = 3_000_000_000
 
 Labels = tuple[tuple[str, Any], ...]
 SeriesKey = tuple[str, Labels]

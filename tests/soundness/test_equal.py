@@ -411,12 +411,13 @@ def test_a_recorder_that_is_replaced_loses_nothing_and_counts_nothing_twice(
         assert sum(map(_count, made.readers.periodic[True].batches)) == 42
 
 
+@pytest.mark.parametrize("name", LIBRARY)
 def test_a_second_recorder_on_the_same_providers_counts_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """As after `uninstrument` and `instrument` again."""
     monkeypatch.setenv(*_AT_FLUSHES)
-    with started("host", tmp_path) as made:
+    with started(name, tmp_path) as made:
         _perform(_calls(30), made.way)
         recorder.forget()
         recorder.use(made.tracer_provider, made.meter_provider)

@@ -194,6 +194,27 @@ def _recording(
         board.forget()
 
 
+@pytest.mark.parametrize("name", LIBRARY)
+def test_a_collection_ends_however_many_calls_come_meanwhile(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _recording(name, tmp_path) as made, _busy_worker():
+        points: Any = recorder.active()._points  # type: ignore[attr-defined]  # both recorders have them
+        record, records = points._record, 0
+
+        def record_while_calls_go_on(entries: Any) -> None:
+            nonlocal records
+            record(entries)
+            records += 1
+            if records < 50:
+                made.call(200)
+
+        made.call(600)
+        monkeypatch.setattr(points, "_record", record_while_calls_go_on)
+        assert made.counted >= 600
+        assert records < 10  # 600 calls are counted in five goes
+
+
 def test_spans_that_an_endpoint_does_not_take_are_counted_and_keep_nobody_waiting(tmp_path: Path) -> None:
     with _recording("owned", tmp_path) as made:
         made.calls(MANY)
@@ -212,7 +233,7 @@ def test_no_queue_is_longer_than_stated_and_what_does_not_fit_is_recorded_at_onc
     with _recording(name, tmp_path) as made:
         points: Any = recorder.active()._points  # type: ignore[attr-defined]  # both recorders have them
         at_once: list[int] = []  # with how many waited then
-        record = points._record_now
+        record = points._record
         with _busy_worker():
             waiting, leaving = Watched(), Watched()
 
@@ -221,7 +242,7 @@ def test_no_queue_is_longer_than_stated_and_what_does_not_fit_is_recorded_at_onc
                 record(entry)
 
             points._queue = waiting
-            monkeypatch.setattr(points, "_record_now", record_now)
+            monkeypatch.setattr(points, "_record", record_now)
             if name == "owned":
                 (batcher,) = made.pipeline._batchers
                 batcher._queue = leaving
@@ -229,6 +250,7 @@ def test_no_queue_is_longer_than_stated_and_what_does_not_fit_is_recorded_at_onc
             assert max(waiting.lengths) <= QUEUED + THREADS
             assert max(at_once, default=0) >= QUEUED
             assert len(waiting) + len(at_once) == MANY
+            recorded_at_once = len(at_once)
             if name == "owned":
                 assert max(leaving.lengths) <= BatchLimits.queue + THREADS
                 assert made.dropped > 0
@@ -242,7 +264,7 @@ def test_no_queue_is_longer_than_stated_and_what_does_not_fit_is_recorded_at_onc
         report.count(
             "queue",
             calls=MANY,
-            recorded_at_once=len(at_once),
+            recorded_at_once=recorded_at_once,
             dropped=made.dropped,
             most_waiting=max(waiting.lengths),
             most_allowed=QUEUED,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def counts_unasked() -> bool:
-    """Whether it counts its own spans and log records always; older ones never do, newer ones where they are asked."""
+    """Whether it counts its own spans always; older ones never do, newer ones where they are asked."""
     return (1, 40) <= _release() < (1, 42)
 
 

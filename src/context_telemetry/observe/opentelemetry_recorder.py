@@ -58,6 +58,8 @@ class OpenTelemetryRecorder:
         self._logger: Any = None
         self._meter_provider = meter_provider  # held: what counts for it knows it weakly
         self._metered = meter_provider is not None
+        if points is not None and meter_provider is not None:
+            _keep(meter_provider, points)
         self._points = points or _points_of(meter_provider)
 
     @property

@@ -13,10 +13,10 @@ import weakref
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry.context import Context
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation, get_meter
 from opentelemetry.util.types import AttributeValue
 
@@ -33,11 +33,12 @@ if TYPE_CHECKING:
 _REMEMBERED = 4_096
 
 QUEUED = 8_192
-"""At most so many entries wait, of about 0.5 KB each; what comes when the queue is full is recorded at once."""
+"""At most so many entries wait, each as large as its attributes (of six, 0.6 KB); what comes when the queue is full is
+recorded at once."""
 
 # The worker takes the queue over at this many: until somebody collects, that can be a minute.
 _MANY = 1_024
-# Values with exemplars that wait for a collection, where they have to; of more the spans are not shown.
+# Values with exemplars that wait for a collection, where they have to; of more, the oldest go without.
 _UNSHOWN = 1_024
 # Entries that are recorded in one go: in between, whoever waits has its turn.
 _CHUNK = 128
@@ -46,6 +47,9 @@ RecordValue = Callable[[float, "SpanContext | None", int], None]
 """Records a value of one series of a histogram, with who the span is that is its exemplar, if one is, and when."""
 Histograms = Callable[[Metric, Mapping[str, AttributeValue], int], RecordValue]
 """Makes the series of a histogram that has these labels, beginning at this Unix time in nanoseconds."""
+
+_Unshown = deque[tuple[Callable[..., None], float, Mapping[str, AttributeValue], Context]]
+"""How a value is recorded, the value, its labels, and the context of its exemplar."""
 
 Entry = tuple[Mapping[str, Any], float, "SpanContext | None", int]
 """What a finished call leaves to be counted: its attributes, its duration in seconds, the span for an exemplar, and its
@@ -133,7 +137,8 @@ class Points:
         self._series: dict[str, dict[tuple[object, ...], _Series]] = {
             metric.name: {} for metric in names.METRICS
         }
-        self._unshown: deque[Callable[[], None]] = deque()
+        self._unshown: _Unshown = deque()
+        self._asked: set[str] = set()
         self._histogram = histograms or _meter_histograms(
             meter, self._unshown if older_sdk.mixes_exemplars() else None
         )
@@ -150,7 +155,6 @@ class Points:
     def _renew_locks(self) -> None:
         # In this order, and after the SDK's, which asks for what waits while it collects.
         self._taking = threading.RLock()  # entries are taken from the queue
-        self._recording = threading.RLock()  # something is recorded at once
         self._counting = threading.RLock()  # numbers of ours, and what is known of series
 
     def _renew(self) -> None:
@@ -158,6 +162,7 @@ class Points:
         sdk_fork.renew(self._provider())
         self._queue.clear()
         self._unshown.clear()
+        self._asked = set()
         self._shapes.clear()
         self._remembered = 0
         self._called = False
@@ -174,20 +179,16 @@ class Points:
     def _crowded(self) -> None:
         if len(self._queue) > QUEUED:
             with contextlib.suppress(IndexError):
-                self._record_now(self._queue.pop())
+                self._record((self._queue.pop(),))
         if not self._called:
             self._called = True
             worker.soon(self.take_over)
 
-    def _record_now(self, record: Any) -> None:
-        with self._recording:
-            self._record((record,))
-
     def take_over(self) -> None:
-        """Count everything that waits."""
+        """Count everything that waits, and not what comes meanwhile: where calls never pause, that has no end."""
         queue = self._queue
         self._called = False
-        while queue:
+        for _ in range(0, len(queue), _CHUNK):
             with self._taking:
                 chunk = [queue.popleft() for _ in range(min(_CHUNK, len(queue)))]
                 self._record(chunk)
@@ -198,7 +199,8 @@ class Points:
         """Record what waits for a collection, in one: until it is over there is no other."""
         while self._unshown:
             try:
-                self._unshown.popleft()()
+                record, value, labels, shown = self._unshown.popleft()
+                record(value, labels, shown)
             except Exception as error:
                 failsafe.caught("recorder.points", error)
 
@@ -244,8 +246,7 @@ class Points:
                     if attribute in attributes:
                         self._take(metric, {**labels, metric.each: part}, attributes[attribute])
             elif metric.instrument == "histogram":
-                with self._recording:
-                    self._histogram(metric, labels, at)(attributes[str(metric.value)], None, at)
+                self._histogram(metric, labels, at)(attributes[str(metric.value)], None, at)
             else:
                 self._take(metric, labels, attributes[str(metric.value)])
 
@@ -326,8 +327,12 @@ class Points:
 
     def _observer(self, metric: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observe(_options: CallbackOptions) -> Iterable[Observation]:
-            self.take_over()
-            self._show()
+            # Once in a collection, by whoever is asked first: that one was asked before, in the last collection.
+            if not self._asked or metric in self._asked:
+                self._asked = set()
+                self.take_over()
+                self._show()
+            self._asked.add(metric)
             with self._counting:
                 return [Observation(series.value, series.labels) for series in self._series[metric].values()]
 
@@ -359,12 +364,11 @@ def _record_values(
             failsafe.caught("recorder.points", error)
 
 
-def _meter_histograms(meter: Meter, unshown: deque[Callable[[], None]] | None) -> Histograms:
+def _meter_histograms(meter: Meter, unshown: _Unshown | None) -> Histograms:
     """The meter's own histograms; an exemplar is then the context of its span.
 
     Where values with an exemplar are to be recorded while somebody collects, and then only, they go into ``unshown``.
     """
-    from opentelemetry.context import Context
     from opentelemetry.trace import INVALID_SPAN_CONTEXT, NonRecordingSpan, set_span_in_context
 
     # The SDK takes an empty context for "the current one", which is somebody else's when an entry is recorded; and one
@@ -382,14 +386,18 @@ def _meter_histograms(meter: Meter, unshown: deque[Callable[[], None]] | None) -
         record = histograms[metric.name].record
 
         def record_value(value: float, exemplar: SpanContext | None, _at: int) -> None:
-            if exemplar is None or (unshown is not None and len(unshown) >= _UNSHOWN):
+            if exemplar is None:
                 record(value, labels, nothing)
                 return
             shown = set_span_in_context(NonRecordingSpan(exemplar), nothing)
             if unshown is None:
                 record(value, labels, shown)
-            else:
-                unshown.append(partial(record, value, labels, shown))
+                return
+            unshown.append((record, value, labels, shown))
+            if len(unshown) > _UNSHOWN:
+                with contextlib.suppress(IndexError):  # a collection has just taken all
+                    oldest, earlier, its, _ = unshown.popleft()
+                    oldest(earlier, its, nothing)
 
         return record_value
 
