@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from collections import Counter
 from pathlib import Path
 
@@ -262,3 +263,44 @@ def test_a_fork_in_the_middle_of_a_request_to_a_real_endpoint_leaves_each_what_i
             pid: calls for pid, _ in ended
         }
     report.count("forks", forks=forks, hung=0, calls=recorded, in_a_request=exporting)
+
+
+_FORKED_IN_AN_IMPORT = """
+    import os, signal, sys, threading
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.trace import TracerProvider
+    from context_telemetry import operation
+    from context_telemetry.observe import recorder
+
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name == "pydantic":
+                begun.set()
+                go_on.wait(30)
+
+    def call():
+        with operation("context.build") as op:
+            op.payload(1, kind="schema_context")
+
+    recorder.use(TracerProvider(), MeterProvider())
+    sys.meta_path.insert(0, Slow)
+    first = threading.Thread(target=call)
+    first.start()
+    assert begun.wait(30)
+    threading.Timer(0.2, go_on.set).start()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        call()
+        os._exit(0)
+    first.join()
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_child_that_is_forked_while_a_first_call_imports_does_not_hang() -> None:
+    program = textwrap.dedent(_FORKED_IN_AN_IMPORT)
+    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0

@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
+from context_telemetry import catalog_resolution
 from context_telemetry.observe import board, failsafe, recorder, worker
 from context_telemetry.observe.points import QUEUED
 from context_telemetry.pipeline import providers
@@ -192,6 +193,15 @@ def _recording(
         made.close()
         recorder.forget()
         board.forget()
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_a_call_that_says_a_list_of_names_is_counted(tmp_path: Path, name: str) -> None:
+    sources: Any = {"dataface.catalog.source": ["shop", "stock"]}
+    with _recording(name, tmp_path) as made:
+        for _ in range(3):
+            catalog_resolution(attributes=sources)(str)()
+        assert (made.counted, made.served) == (3, 3)
 
 
 @pytest.mark.parametrize("name", LIBRARY)

@@ -6,8 +6,10 @@ Each module says here what it has of either; nothing here knows what that is.
 from __future__ import annotations
 
 import os
+import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import MethodType
 from typing import Any, TypeVar
 
@@ -18,6 +20,10 @@ _Forget = TypeVar("_Forget", bound=Callable[[], Any])
 _renewals: list[Callable[[], Any]] = []
 _last_renewals: list[Callable[[], Any]] = []
 _forgets: list[Callable[[], Any]] = []
+_importing = threading.RLock()
+_forking = threading.local()
+_LONGEST_IMPORT = 2.0
+"""Seconds that a fork waits for an import at most: what is imported may wait for who forks."""
 
 
 def renew_in_child(renew: Callable[[], Any], *, last: bool = False) -> None:
@@ -33,6 +39,22 @@ def before_fork(call: Callable[[], Any]) -> None:
     """Call ``call`` in the thread that forks, before it does. It must not wait for other threads."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=lambda: _safely(call))
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Around an import that a call makes: no other thread forks meanwhile, as its child could never import that."""
+    with _importing:
+        yield
+
+
+def _wait_for_imports() -> None:
+    _forking.waited_for = _importing if _importing.acquire(timeout=_LONGEST_IMPORT) else None
+
+
+def _let_import() -> None:
+    if _forking.waited_for is not None:
+        _forking.waited_for.release()
 
 
 def on_forget(forget: _Forget) -> _Forget:
@@ -58,6 +80,8 @@ def _safely(call: Callable[[], Any]) -> None:
 
 
 def _renew_all() -> None:
+    global _importing
+    _importing = threading.RLock()
     for renewals in (_renewals, _last_renewals):
         renewals[:] = [reference for reference in renewals if reference() is not None]
     for reference in [*_renewals, *_last_renewals]:
@@ -67,4 +91,4 @@ def _renew_all() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)
+    os.register_at_fork(before=_wait_for_imports, after_in_parent=_let_import, after_in_child=_renew_all)

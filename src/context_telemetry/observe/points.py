@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 # Label sets are remembered by the raw values that they were made from. Clients can vary those: forget at this many.
 _REMEMBERED = 4_096
 
-QUEUED = 8_192
+QUEUED = 2_048
 """At most so many entries wait, each as large as its attributes (of six, 0.6 KB); what comes when the queue is full is
-recorded at once."""
+recorded at once. A collection counts them first, which takes 0.1 s of a processor that threads may be busy on."""
 
 # The worker takes the queue over at this many: until somebody collects, that can be a minute.
 _MANY = 1_024
@@ -210,7 +210,14 @@ class Points:
         for record in chunk:
             try:
                 attributes, duration, exemplar, ended = unpack(record)
-                row = self._row(attributes) or self._remember(attributes, ended)
+                try:
+                    row = self._row(attributes) or self._remember(attributes, ended)
+                except TypeError:  # a list is no label, and a tuple is
+                    attributes = {
+                        name: tuple(value) if isinstance(value, list) else value
+                        for name, value in attributes.items()
+                    }
+                    row = self._row(attributes) or self._remember(attributes, ended)
                 alike.setdefault(row, []).append((row.values(attributes), duration, exemplar, ended))
             except Exception as error:
                 failsafe.caught("recorder.points", error)
@@ -330,7 +337,10 @@ class Points:
             # Once in a collection, by whoever is asked first: that one was asked before, in the last collection.
             if not self._asked or metric in self._asked:
                 self._asked = set()
-                self.take_over()
+                with (
+                    self._taking
+                ):  # all in one go: whoever waits for a lock waits for the processor once more
+                    self.take_over()
                 self._show()
             self._asked.add(metric)
             with self._counting:

@@ -17,7 +17,7 @@ from opentelemetry.trace import Span
 from opentelemetry.util.types import AttributeValue
 
 from context_telemetry.observe import failsafe, process_providers
-from context_telemetry.observe.fork import on_forget, renew_in_child
+from context_telemetry.observe.fork import importing, on_forget, renew_in_child
 
 if TYPE_CHECKING:
     from opentelemetry._logs import LoggerProvider
@@ -160,7 +160,8 @@ def active() -> Recorder:
 def _default_one() -> Recorder:
     global _default
     if _default is None:
-        from context_telemetry.observe.opentelemetry_recorder import OpenTelemetryRecorder
+        with importing():
+            from context_telemetry.observe.opentelemetry_recorder import OpenTelemetryRecorder
 
         try:
             _default = OpenTelemetryRecorder()
@@ -189,7 +190,8 @@ def limits() -> CompiledLimits:
     """The limits in force, the published defaults until somebody sets others."""
     global _limits
     if _limits is None:
-        from context_telemetry.limits import Limits  # here, because it imports pydantic
+        with importing():
+            from context_telemetry.limits import Limits  # here, because it imports pydantic
 
         _limits = Limits().compile()
     return _limits
