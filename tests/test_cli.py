@@ -451,8 +451,10 @@ def test_where_nothing_was_answered_the_screen_is_no_green_one_and_says_what_fai
     done = ct(shop, "status", columns=None)
     assert done.returncode == 3
     assert "too few to judge: 3 of 10" in done.stdout
-    assert reason_rows(shop, None)[1] == [
-        "tool_error", "3", "30", "s", "ago", ids[-1][:8],
+    row = reason_rows(shop, None)[1]
+    assert 30 <= int(row.pop(2)) < 40  # a busy machine takes seconds to show it
+    assert row == [
+        "tool_error", "3", "s", "ago", ids[-1][:8],
         "open", "the", "trace:", "execute_query,", "render_dashboard",
     ]  # fmt: skip
     for untrue in ("answers are whole", "what is asked for exists", "descriptions are kept"):
@@ -595,7 +597,7 @@ def test_a_process_is_as_old_as_its_beginning_and_says_when_it_ended(shop: Shop)
         process.flush()
     told = {line.split()[0]: " ".join(line.split()) for line in process_lines(shop, None) if line.split()}
     assert "20 min ago 1 min ago 1 0" in told["77"]
-    assert "20 min ago ended 50 s ago 1 0" in told["78"]
+    assert re.search(r"20 min ago ended 5\d s ago 1 0", told["78"])  # a busy machine takes seconds to show it
     found = {each["pid"]: each for each in asked(shop, "status")["processes"]}
     assert (found[77]["ended"], found[78]["ended"] is None) == (None, False)
     assert found[77]["began"] < found[77]["first"]
