@@ -406,7 +406,7 @@ def test_a_server_carries_the_reason_on_calls_that_load_the_manifest_until_it_is
     served = partial(observed, project, env={"CONTEXT_TELEMETRY_STATE_DIR": str(state_dir)})
 
     def wait() -> None:
-        time.sleep(3.0)
+        time.sleep(3.0)  # the worker looks every 1.5 s at most; a busy machine takes longer
 
     def edit(change: Edit) -> None:
         content = json.loads(manifest.read_text("utf-8"))

@@ -313,7 +313,7 @@ def _served(batch: Any) -> int:
 def test_a_collection_has_every_call_that_ended_before_it(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "3600000")
+    monkeypatch.setenv(*_AT_FLUSHES)
     with started(name, tmp_path) as made:
         delta, cumulative = made.readers.kept["delta"], made.readers.kept["cumulative"]
         _perform(_calls(50), made.way)
@@ -371,7 +371,7 @@ def test_a_counter_starts_when_its_first_call_ended_however_late_the_collection(
 
 
 def _starts(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "3600000")
+    monkeypatch.setenv(*_AT_FLUSHES)
     with started(name, tmp_path) as made:
         _perform(_calls(3), made.way)
         ended = time.time_ns()

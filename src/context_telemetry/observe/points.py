@@ -197,10 +197,12 @@ class Points:
 
     def _show(self) -> None:
         """Record what waits for a collection, in one: until it is over there is no other."""
-        while self._unshown:
+        for _ in range(len(self._unshown)):  # as many as there were: more may come all the time
             try:
                 record, value, labels, shown = self._unshown.popleft()
                 record(value, labels, shown)
+            except IndexError:  # the oldest of too many has just gone without its exemplar
+                return
             except Exception as error:
                 failsafe.caught("recorder.points", error)
 
@@ -210,14 +212,7 @@ class Points:
         for record in chunk:
             try:
                 attributes, duration, exemplar, ended = unpack(record)
-                try:
-                    row = self._row(attributes) or self._remember(attributes, ended)
-                except TypeError:  # a list is no label, and a tuple is
-                    attributes = {
-                        name: tuple(value) if isinstance(value, list) else value
-                        for name, value in attributes.items()
-                    }
-                    row = self._row(attributes) or self._remember(attributes, ended)
+                row = self._row_of(attributes, ended)
                 alike.setdefault(row, []).append((row.values(attributes), duration, exemplar, ended))
             except Exception as error:
                 failsafe.caught("recorder.points", error)
@@ -256,6 +251,15 @@ class Points:
                 self._histogram(metric, labels, at)(attributes[str(metric.value)], None, at)
             else:
                 self._take(metric, labels, attributes[str(metric.value)])
+
+    def _row_of(self, attributes: Mapping[str, Any], ended: int) -> _Row:
+        try:
+            return self._row(attributes) or self._remember(attributes, ended)
+        except TypeError:  # a list among them: it is no key, and a tuple is
+            keys = {
+                name: tuple(each) if isinstance(each, list) else each for name, each in attributes.items()
+            }
+            return self._row(keys) or self._remember(keys, ended)
 
     def _row(self, attributes: Mapping[str, Any]) -> _Row | None:
         """What a call with these attributes adds; None where no such call was seen yet."""
